@@ -1,0 +1,13 @@
+"""`python -m spacy distil …`: one file a command.
+
+spaCy imports this package at the start of every `python -m spacy` command, so nothing heavy is imported here or at the
+top of a command's file: an error there would break them all.
+"""
+
+import typer
+from spacy.cli._util import app
+
+distil = typer.Typer(name="distil", help="Make small transformer pipelines from big ones.", no_args_is_help=True)
+app.add_typer(distil)
+
+from spacy_distil.cli import train  # noqa: E402, F401
