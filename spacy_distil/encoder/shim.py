@@ -1,0 +1,377 @@
+"""The torch half of the encoder: device, precision, batches, training step, bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from spacy.tokens import Doc
+from thinc.api import Optimizer
+from thinc.shims import Shim
+from thinc.util import get_torch_default_device, xp2torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint as recompute_in_backward
+
+from spacy_distil.encoder import optimizer as fused_optimizer
+from spacy_distil.encoder.checkpoint import Checkpoint, load_checkpoint
+from spacy_distil.encoder.config import EncoderConfig
+from spacy_distil.encoder.inference import InferencePlan
+from spacy_distil.encoder.loss_scale import LossScale
+from spacy_distil.encoder.module import DistilBertEncoder
+from spacy_distil.encoder.pieces import Batch, Pieces, Windows, batch_windows, cut_windows, docs_to_pieces
+from spacy_distil.encoder.precision import Precision, resolve_precision
+from spacy_distil.encoder.tokenizer import PieceTokenizer
+from spacy_distil.errors import CheckpointError, EncoderError
+
+FORMAT = "1"
+# An update keeps the activations of this many batches; those of further batches are computed again in the backward
+# pass, so that the memory of an update has a bound, however long its Docs.
+KEPT_BATCHES = 4
+
+
+@dataclass(frozen=True)
+class EncoderOptions:
+    """How an encoder runs, as opposed to what it has learnt. Not saved with the weights: the pipeline's config has them.
+
+    The fields are the arguments of `spacy-distil.DistilBert.v1`.
+    """
+
+    name: str
+    revision: str | None
+    sha256: str | None
+    layers: tuple[int, ...] | None
+    precision: Precision
+    freeze: str | int
+    gradient_checkpointing: bool
+    max_batch_pieces: int
+    window: int
+    overlap: int
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A batch of Docs, encoded.
+
+    lengths: the number of tokens of each Doc.
+    tokens: (tokens, width) in float32, all Docs' tokens. A token without a piece of its own has a row of zeros.
+    cls: (docs, width) in float32, the last hidden state of `[CLS]`; the mean over windows where a Doc has several.
+    layers: (hidden states, tokens, width), the embeddings and each layer's output, where they were asked for.
+    """
+
+    lengths: list[int]
+    tokens: Tensor
+    cls: Tensor
+    layers: Tensor | None = None
+
+
+Backprop = Callable[[Tensor | None, Tensor | None], None]
+
+
+class DistilBertShim(Shim):
+    """Holds the encoder once it has weights: from its checkpoint by `initialize`, or from bytes."""
+
+    _model: DistilBertEncoder | None
+    tokenizer: PieceTokenizer | None
+
+    def __init__(self, options: EncoderOptions) -> None:
+        super().__init__(model=None)
+        self.options = options
+        self.tokenizer = None
+        self._plan: InferencePlan | None = None
+        self._loss_scale = LossScale()
+
+    # What it holds
+
+    @property
+    def encoder(self) -> DistilBertEncoder:
+        if self._model is None:
+            raise EncoderError(
+                "The DistilBERT encoder has no weights yet. Call `nlp.initialize()`, which loads "
+                f"{self.options.name!r}, or load a trained pipeline with `spacy.load`."
+            )
+        return self._model
+
+    @property
+    def has_weights(self) -> bool:
+        return self._model is not None
+
+    @property
+    def device(self) -> torch.device:
+        return self.encoder.embeddings.word_embeddings.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return resolve_precision(self.options.precision, self.device)
+
+    def initialize(self) -> None:
+        """Load the checkpoint that the options name, unless the encoder has weights already."""
+        if self._model is None:
+            options = self.options
+            self._adopt(
+                load_checkpoint(options.name, revision=options.revision, layers=options.layers, sha256=options.sha256)
+            )
+
+    def _adopt(self, checkpoint: Checkpoint) -> None:
+        n_frozen = _count_frozen(self.options.freeze, len(checkpoint.config.layers))
+        self.tokenizer = checkpoint.tokenizer
+        self._model = checkpoint.build().to(get_torch_default_device())
+        for part in self._model.parts[:n_frozen]:
+            part.requires_grad_(False)
+        self._plan = None
+
+    # Prediction
+
+    def predict(self, docs: Sequence[Doc], *, layers: bool = False) -> Encoded:
+        """Encode without gradient. layers: also return every layer's output."""
+        pieces, windows = self._read(docs)
+        encoded = self._empty(docs, pieces, n_hidden=len(self.encoder.config.layers) + 1 if layers else 0)
+        plan = self._get_plan()
+        window_weights = _window_weights(windows)
+        with torch.inference_mode():
+            for batch in self._batches(pieces, windows):
+                packed = batch.packed.to(self.device)
+                hidden = plan.all(packed) if layers else [plan.last(packed)]
+                self._place(encoded, batch, windows, window_weights, *_pool(hidden[-1], batch))
+                if encoded.layers is not None:
+                    for row, states in zip(encoded.layers, hidden, strict=True):
+                        row[batch.tokens.to(row.device)] = _pool(states, batch)[0]
+        return encoded
+
+    def _get_plan(self) -> InferencePlan:
+        if self._plan is None:
+            self._plan = InferencePlan(self.encoder, self.dtype)
+        return self._plan
+
+    # Training
+
+    def begin_update(self, docs: Sequence[Doc], *, dropout: bool = True) -> tuple[Encoded, Backprop]:
+        """Encode, and return a callback from the gradients of `tokens` and `cls` to the parameters'.
+
+        dropout: apply the checkpoint's own dropout.
+        """
+        encoder = self.encoder
+        if not any(parameter.requires_grad for parameter in encoder.parameters()):
+            return self.predict(docs), lambda d_tokens, d_cls: None
+        self._plan = None
+        pieces, windows = self._read(docs)
+        encoded = self._empty(docs, pieces, n_hidden=0)
+        window_weights = _window_weights(windows)
+        tape: list[tuple[Batch, Tensor, Tensor]] = []
+        with _training(encoder, dropout):
+            for batch in self._batches(pieces, windows):
+                if self.options.gradient_checkpointing or len(tape) >= KEPT_BATCHES:
+                    tokens, cls = recompute_in_backward(self._forward, batch, use_reentrant=False)
+                else:
+                    tokens, cls = self._forward(batch)
+                self._place(encoded, batch, windows, window_weights, tokens.detach(), cls.detach())
+                tape.append((batch, tokens, cls))
+
+        def backprop(d_tokens: Tensor | None, d_cls: Tensor | None) -> None:
+            with _training(encoder, dropout):
+                while tape:
+                    batch, tokens, cls = tape.pop()
+                    outputs, gradients = [], []
+                    if d_tokens is not None:
+                        outputs.append(tokens)
+                        gradients.append(d_tokens[batch.tokens.to(self.device)])
+                    if d_cls is not None:
+                        docs_here = torch.from_numpy(windows.docs)[batch.windows].to(self.device)
+                        outputs.append(cls)
+                        gradients.append(d_cls[docs_here] * window_weights[batch.windows].to(self.device)[:, None])
+                    if self.dtype == torch.float16:
+                        gradients = self._loss_scale.scale(gradients)
+                    torch.autograd.backward(outputs, gradients)
+
+        return encoded, backprop
+
+    def _forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        hidden = self.encoder(batch.packed.to(self.device), self.dtype)
+        return _pool(hidden[-1], batch)
+
+    def finish_update(self, optimizer: Optimizer) -> None:
+        if self._model is None:
+            return
+        parameters = list(self.encoder.named_parameters())
+        if self.dtype == torch.float16 and not self._loss_scale.unscale(p.grad for _, p in parameters):
+            return
+        fused_optimizer.step(optimizer, self.id, parameters)
+        self._plan = None
+
+    @contextlib.contextmanager
+    def use_params(self, params: dict[Any, Any]) -> Iterator[None]:
+        """Swap in parameters, such as an optimiser's averages, by the keys `(self.id, name)`."""
+        parameters = dict(self.encoder.named_parameters()) if self._model is not None else {}
+        chosen = {name: params[self.id, name] for name in parameters if (self.id, name) in params}
+        backup = {name: parameters[name].data for name in chosen}
+        for name, value in chosen.items():
+            parameters[name].data = xp2torch(value, device=self.device).view_as(parameters[name])
+        self._plan = self._plan if not chosen else None
+        try:
+            yield
+        finally:
+            for name, tensor in backup.items():
+                parameters[name].data = tensor
+            self._plan = self._plan if not chosen else None
+
+    # Batches
+
+    def _read(self, docs: Sequence[Doc]) -> tuple[Pieces, Windows]:
+        encoder, options = self.encoder, self.options
+        assert self.tokenizer is not None
+        pieces = docs_to_pieces(docs, self.tokenizer)
+        window = min(options.window, encoder.config.max_positions)
+        return pieces, cut_windows(pieces, window=window, overlap=options.overlap)
+
+    def _batches(self, pieces: Pieces, windows: Windows) -> Iterator[Batch]:
+        assert self.tokenizer is not None
+        return batch_windows(
+            pieces,
+            windows,
+            max_batch_pieces=self.options.max_batch_pieces,
+            cls_id=self.tokenizer.cls_id,
+            sep_id=self.tokenizer.sep_id,
+        )
+
+    def _empty(self, docs: Sequence[Doc], pieces: Pieces, n_hidden: int) -> Encoded:
+        n_tokens, width = len(pieces.token_starts), self.encoder.config.width
+        return Encoded(
+            lengths=[len(doc) for doc in docs],
+            tokens=torch.zeros(n_tokens, width, device=self.device),
+            cls=torch.zeros(len(docs), width, device=self.device),
+            layers=torch.zeros(n_hidden, n_tokens, width, device=self.device) if n_hidden else None,
+        )
+
+    def _place(
+        self, encoded: Encoded, batch: Batch, windows: Windows, window_weights: Tensor, tokens: Tensor, cls: Tensor
+    ) -> None:
+        # A token longer than an overlap may have pieces in several windows: rows are added, not set.
+        encoded.tokens.index_add_(0, batch.tokens.to(self.device), tokens)
+        docs_here = torch.from_numpy(windows.docs)[batch.windows].to(self.device)
+        encoded.cls.index_add_(0, docs_here, cls * window_weights[batch.windows].to(self.device)[:, None])
+
+    # Copies, devices, bytes
+
+    def to_device(self, device_type: str, device_id: int) -> None:
+        if self._model is not None:
+            self._model.to("cpu" if device_type == "cpu" else torch.device("cuda", device_id))
+            self._plan = None
+
+    def copy(self) -> DistilBertShim:
+        """A copy that learns for itself: it has an id of its own, by which optimisers know it."""
+        return copy.deepcopy(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The plan's blocked weights can be neither copied nor pickled; they are made again when they are needed.
+        return {**self.__dict__, "_plan": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        with Shim.global_id_lock:
+            Shim.global_id += 1
+            self.id = Shim.global_id
+
+    def to_bytes(self) -> bytes:
+        """safetensors, with the config and the tokenizer in its metadata; empty where there are no weights yet."""
+        return safetensors.torch.save(*self._serialize()) if self._model is not None else b""
+
+    def from_bytes(self, data: bytes) -> DistilBertShim:
+        with tempfile.TemporaryDirectory() as folder:  # safetensors reads metadata from files only
+            path = Path(folder) / "model.safetensors"
+            path.write_bytes(data)
+            return self.from_disk(path) if data else self
+
+    def to_disk(self, path: str | Path) -> None:
+        """Write the file of `to_bytes`, all or nothing."""
+        path = Path(path)
+        weights, metadata = self._serialize()
+        handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        os.close(handle)
+        try:
+            safetensors.torch.save_file(weights, draft, metadata=metadata)
+            os.chmod(draft, 0o644)
+            os.replace(draft, path)
+        except BaseException:
+            os.unlink(draft)
+            raise
+
+    def _serialize(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        assert self.tokenizer is not None
+        weights = {name: value.detach().cpu().contiguous() for name, value in self.encoder.state_dict().items()}
+        metadata = {
+            "format": "pt",
+            "spacy_distil": FORMAT,
+            "config": json.dumps(self.encoder.config.to_dict()),
+            "tokenizer": json.dumps(self.tokenizer.to_dict()),
+        }
+        return weights, metadata
+
+    def from_disk(self, path: str | Path) -> DistilBertShim:
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except SafetensorError as error:
+            raise CheckpointError(
+                f"{str(path)!r} is truncated or damaged ({error}). Copy the pipeline again."
+            ) from None
+        if metadata.get("spacy_distil") != FORMAT:
+            raise CheckpointError(
+                f"{str(path)!r} is of the format {metadata.get('spacy_distil')!r}, and this version of spacy-distil reads "
+                f"{FORMAT!r}. Upgrade spacy-distil, or train the pipeline again."
+            )
+        config = EncoderConfig.from_dict(json.loads(metadata["config"]))
+        tokenizer = PieceTokenizer.from_dict(json.loads(metadata["tokenizer"]))
+        self._adopt(Checkpoint(config, weights, tokenizer))
+        return self
+
+
+def _pool(hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """(pieces, width) to the batch's token vectors, (tokens here, width), and `[CLS]`, (windows, width), in float32."""
+    states, device = hidden.float(), hidden.device
+    rows, offsets, weights = (t.to(device) for t in (batch.rows, batch.offsets, batch.weights))
+    tokens = F.embedding_bag(rows, states, offsets, mode="sum", per_sample_weights=weights)
+    return tokens, states[batch.cls_rows.to(device)]
+
+
+def _window_weights(windows: Windows) -> Tensor:
+    """(windows,) one over the number of windows of a window's Doc."""
+    docs = torch.from_numpy(windows.docs)
+    return 1.0 / torch.bincount(docs)[docs].float()
+
+
+@contextlib.contextmanager
+def _training(encoder: DistilBertEncoder, dropout: bool) -> Iterator[None]:
+    """Training mode for the parts that learn. Frozen parts run as in prediction, without dropout."""
+    for part in encoder.parts:
+        part.train(dropout and any(parameter.requires_grad for parameter in part.parameters()))
+    try:
+        yield
+    finally:
+        encoder.eval()
+
+
+def _count_frozen(freeze: str | int, n_layers: int) -> int:
+    """The number of leading parts, embeddings first, that `freeze` names."""
+    if freeze == "none":
+        return 0
+    if freeze == "embeddings":
+        return 1
+    if freeze == "all":
+        return 1 + n_layers
+    if isinstance(freeze, int) and 0 <= freeze <= n_layers:
+        return 1 + freeze
+    raise EncoderError(
+        f"freeze = {freeze!r} is not possible for an encoder of {n_layers} layers. It takes none, embeddings, all, or the "
+        f"number of first layers to freeze together with the embeddings, 0 to {n_layers}."
+    )
