@@ -25,12 +25,12 @@ def attend(qkv: Tensor, packed: Packed, n_heads: int, dropout: float = 0.0) -> T
 
 
 def attend_in_runs(qkv: Tensor, packed: Packed, n_heads: int, dropout: float = 0.0) -> Tensor:
+    runs = packed.runs()
     contexts = []
-    for run in packed.runs():
-        block = qkv[run.start : run.end].view(run.n_sequences, run.length, 3, n_heads, -1)
-        q, k, v = block.permute(2, 0, 3, 1, 4)
+    for run, rows in zip(runs, qkv.split([run.n_pieces for run in runs]), strict=True):
+        q, k, v = rows.view(run.n_sequences, run.length, 3, n_heads, -1).permute(2, 0, 3, 1, 4)
         context = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
-        contexts.append(context.transpose(1, 2).reshape(run.n_sequences * run.length, -1))
+        contexts.append(context.transpose(1, 2).reshape(run.n_pieces, -1))
     return torch.cat(contexts) if len(contexts) > 1 else contexts[0]
 
 

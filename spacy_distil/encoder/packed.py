@@ -14,13 +14,12 @@ from torch import Tensor
 class Run:
     """Neighbouring sequences of one length: they attend in one call, with no mask."""
 
-    start: int
     n_sequences: int
     length: int
 
     @property
-    def end(self) -> int:
-        return self.start + self.n_sequences * self.length
+    def n_pieces(self) -> int:
+        return self.n_sequences * self.length
 
 
 @dataclass(frozen=True)
@@ -59,8 +58,4 @@ class Packed:
         return Packed(ids=ids, positions=positions, lengths=self.lengths, types=types)
 
     def runs(self) -> list[Run]:
-        runs, start = [], 0
-        for length, group in groupby(self.lengths):
-            runs.append(Run(start, sum(1 for _ in group), length))
-            start = runs[-1].end
-        return runs
+        return [Run(sum(1 for _ in group), length) for length, group in groupby(self.lengths)]

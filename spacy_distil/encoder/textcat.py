@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from spacy.tokens import Doc
-from thinc.api import Linear, Logistic, Model, Relu, Softmax, chain
+from thinc.api import Dropout, Linear, Logistic, Model, Relu, Softmax, chain
 from thinc.layers.chain import init as init_chain
 from thinc.types import Floats2d
 
@@ -33,9 +33,9 @@ def TextCatCls(
         )
     for source in sources:
         source.attrs[ROWS] = "cls"
-    hidden: Model[Floats2d, Floats2d] = Relu(dropout=dropout)
+    hidden: Model[Floats2d, Floats2d] = Relu()
     output: Model[Floats2d, Floats2d] = Softmax(nO=nO) if exclusive_classes else chain(Linear(nO=nO), Logistic())
-    model: Model[list[Doc], Floats2d] = chain(tok2vec, stack_rows(), hidden, output)
+    model: Model[list[Doc], Floats2d] = chain(tok2vec, stack_rows(), hidden, Dropout(dropout), output)
     if nO is not None:
         model.set_dim("nO", nO)
     model.set_ref("tok2vec", tok2vec)
