@@ -9,6 +9,16 @@ from spacy_distil.errors import CheckpointError
 
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu")
 DISTILBERT_EPS = 1e-12
+# What a Hugging Face config has to say of a shape.
+BERT_SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "max_position_embeddings",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+)
+DISTILBERT_SIZES = ("vocab_size", "dim", "max_position_embeddings", "n_layers", "n_heads", "hidden_dim")
 
 
 @dataclass(frozen=True)
@@ -70,12 +80,12 @@ class EncoderConfig:
             raise CheckpointError(
                 f"{where} is a decoder (is_decoder or add_cross_attention). Only encoders are supported."
             )
-        try:
-            config = cls._from_bert(hf) if model_type == "bert" else cls._from_distilbert(hf)
-        except KeyError as missing:
-            raise CheckpointError(
-                f"{where} lacks the value {missing.args[0]!r}. Is it a complete config.json?"
-            ) from None
+        for key in BERT_SIZES if model_type == "bert" else DISTILBERT_SIZES:
+            if key not in hf:
+                raise CheckpointError(f"{where} lacks the value {key!r}. Is it a complete config.json?")
+            if not isinstance(hf[key], int) or hf[key] < 1:
+                raise CheckpointError(f"{where} has {key} = {hf[key]!r}, where a positive whole number is expected.")
+        config = cls._from_bert(hf) if model_type == "bert" else cls._from_distilbert(hf)
         if config.activation not in ACTIVATIONS:
             raise CheckpointError(
                 f"{where} has the activation {config.activation!r}. Supported are {', '.join(ACTIVATIONS)}."
