@@ -1,0 +1,30 @@
+"""What a distiller sees of one update."""
+
+from dataclasses import dataclass
+
+from spacy.tokens import Doc
+from spacy.training import Example
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch of an update, for one component.
+
+    examples: the student's documents (`predicted`) and what the corpus says of them (`reference`), which may be nothing.
+    teacher_docs: the same texts as the teacher's documents, in the same order, annotated by the teacher's encoders.
+    drop: dropout rate of the student.
+    temperature: see `losses.softmax_kl`.
+    soft_weight, gold_weight: factors of the two gradients and losses.
+    """
+
+    examples: list[Example]
+    teacher_docs: list[Doc]
+    drop: float
+    temperature: float
+    soft_weight: float
+    gold_weight: float
+
+    @property
+    def docs(self) -> list[Doc]:
+        """The student's documents."""
+        return [example.predicted for example in self.examples]
