@@ -69,8 +69,6 @@ class DistilBert(Tok2Vec):
     """spaCy's `Tok2Vec` pipe with a DistilBERT in it."""
 
     def __init__(self, vocab: Vocab, model: Model, name: str = "distilbert", *, keep: Keep = "tokens") -> None:
-        if keep not in ("tokens", "layers", "nothing"):
-            raise EncoderError(f"keep = {keep!r} is unknown. It takes tokens, layers or nothing.")
         super().__init__(vocab, model, name)
         get_shim(model)
         model.attrs["replace_listener"] = transformer_listener.replace_listener
@@ -101,6 +99,8 @@ class DistilBert(Tok2Vec):
                 f'keep = "nothing" needs spacy-distil.DistilBertListener.v1 in every component that listens, and '
                 f"{component_name!r} has {listener.name!r}. Change its listener, or keep the tokens."
             )
+        if transformer_listener.is_one(listener):
+            transformer_listener.prepare()
         super().add_listener(listener, component_name)
         self._fit_width(listener, component_name)
         for other in self.listeners:
@@ -263,5 +263,7 @@ class PendingUpdate:
         self.is_finished = True
         if self.has_gradient:
             self._backprop(self._gradients.get("tokens"), self._gradients.get("cls"))
+        # The listeners keep this object until their next batch: it must hold no graph then, or `nlp` could not be pickled.
+        del self._backprop, self._encoded, self._gradients
         if self.sgd is not None:
             self.model.finish_update(self.sgd)

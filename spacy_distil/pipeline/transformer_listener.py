@@ -27,11 +27,15 @@ def is_one(node: Any) -> bool:
     return module is not None and isinstance(node, module.TransformerListener)
 
 
-def annotate(doc: Doc) -> None:
-    """Set `doc._.trf_data` from the Doc's vectors."""
+def prepare() -> None:
+    """Give Docs the attribute that the listeners read."""
     from spacy_transformers.pipeline_component import install_extensions
 
     install_extensions()
+
+
+def annotate(doc: Doc) -> None:
+    """Set `doc._.trf_data` from the Doc's vectors."""
     doc._.trf_data = to_transformer_data(cast(Floats2d, doc.tensor))
 
 
