@@ -76,7 +76,7 @@ def bench(
 
     from spacy.cli._util import setup_gpu
 
-    from spacy_distil.errors import CheckpointError
+    from spacy_distil.errors import CheckpointError, EncoderError
     from spacy_distil.evaluation.bench import (
         QUICK,
         Sizes,
@@ -90,13 +90,13 @@ def bench(
     sizes = QUICK if quick else Sizes()
     sizes = replace(sizes, rounds=rounds or sizes.rounds, stream=memory_docs or sizes.stream)
     source, corpus = _read_texts(texts)
-    try:
-        chosen = choose_texts(corpus, sizes)
-    except ValueError as error:
-        msg.fail(f"{source} is too small", f"{error} Give a file with more text.", exits=1)
+    chosen = choose_texts(corpus, sizes)
     if output is not None:
         _check_output(output)
-    setup_gpu(gpu_id)
+    try:
+        setup_gpu(gpu_id)
+    except ValueError as error:
+        msg.fail(f"GPU {gpu_id} can't be used", str(error), exits=1)
     with_transformer = _has_spacy_transformers()
 
     start = time.perf_counter()
@@ -112,11 +112,11 @@ def bench(
                 write_random_checkpoint(checkpoint)
             else:
                 copy_checkpoint(name, checkpoint)
-        except CheckpointError as error:
+            rows = measure_speed(
+                checkpoint, chosen, sizes, folder=Path(work), with_transformer=with_transformer, progress=progress
+            )
+        except (CheckpointError, EncoderError) as error:
             msg.fail("The checkpoint can't be used", str(error), exits=1)
-        rows = measure_speed(
-            checkpoint, chosen, sizes, folder=Path(work), with_transformer=with_transformer, progress=progress
-        )
         more, stream = measure_memory(chosen, sizes, folder=Path(work), gpu_id=gpu_id, progress=progress)
         shape = _shape(checkpoint)
     rows += more
