@@ -1,0 +1,136 @@
+"""`python -m spacy distil compare`, on pipelines that are made in a second."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import spacy
+import srsly
+from spacy.cli._util import app
+from spacy.language import Language
+from spacy.tokens import Doc, DocBin
+from spacy.training import Example
+from typer.testing import CliRunner
+
+from spacy_distil.cli.compare import parse_source
+
+TEXTS = {"good fine good": 1.0, "bad poor bad": 0.0, "fine and good": 1.0, "poor and bad": 0.0}
+
+
+def make_pipeline(folder: Path, *, steps: int) -> str:
+    nlp = spacy.blank("en")
+    pipe = nlp.add_pipe(
+        "textcat",
+        config={
+            "model": {
+                "@architectures": "spacy.TextCatBOW.v3",
+                "exclusive_classes": True,
+                "ngram_size": 1,
+                "no_output_layer": False,
+                "length": 64,
+            }
+        },
+    )
+    examples = [Example(nlp.make_doc(doc.text), doc) for doc in make_docs(nlp)]
+    optimizer = nlp.initialize(lambda: examples)
+    for _ in range(steps):
+        nlp.update(examples, sgd=optimizer)
+    assert pipe.labels == ("POS", "NEG")
+    nlp.config["training"]["score_weights"] = {"cats_score": 1.0, "cats_macro_p": 0.0}
+    folder.parent.mkdir(exist_ok=True)
+    nlp.to_disk(folder)
+    return str(folder)
+
+
+def make_docs(nlp: Language) -> list[Doc]:
+    docs = []
+    for text, positive in TEXTS.items():
+        docs.append(nlp.make_doc(text))
+        docs[-1].cats = {"POS": positive, "NEG": 1.0 - positive}
+    return docs
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained teacher, two students, and a corpus."""
+    folder = tmp_path_factory.mktemp("compare")
+    for name, steps in (("teacher", 20), ("student-1", 20), ("student-2", 20), ("untrained", 0)):
+        make_pipeline(folder / name / "model-best", steps=steps)
+    DocBin(docs=make_docs(spacy.blank("en"))).to_disk(folder / "test.spacy")
+    DocBin(docs=[]).to_disk(folder / "empty.spacy")
+    spacy.blank("en").to_disk(folder / "blank")
+    return folder
+
+
+def run(*arguments: object) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["distil", "compare", *map(str, arguments)])
+    return result.exit_code, " ".join(result.output.split())
+
+
+def test_compare_writes_table_and_reports(folder: Path, tmp_path: Path) -> None:
+    code, output = run(
+        folder / "teacher/model-best",
+        f"distilled={folder / 'student-1/model-best'}",
+        f"distilled={folder / 'student-2/model-best'}",
+        folder / "untrained/model-best",
+        folder / "test.spacy",
+        *("--output", tmp_path / "new", "--title", "Moods"),
+    )
+    assert code == 0, output
+    assert "distilled (2 runs)" in output
+    report = srsly.read_json(tmp_path / "new" / "report.json")
+    assert report["teacher"]["name"] == "teacher"
+    assert list(report["teacher"]["scores"]) == ["cats_score"]
+    assert report["teacher"]["scores"]["cats_score"]["mean"] == 1.0
+    distilled, untrained = report["students"]
+    assert distilled["scores"]["cats_score"] == {"runs": [1.0, 1.0], "mean": 1.0, "deviation": 0.0, "kept": 100.0}
+    assert untrained["name"] == "untrained"
+    assert untrained["scores"]["cats_score"]["kept"] < 100
+    assert report["corpus"]["docs"] == 4
+    assert report["corpus"]["words"] == 12
+    for entry in (report["teacher"], distilled, untrained):
+        assert entry["parameters"] > 0
+        assert entry["disk"] > 0
+        assert entry["words_per_second"] > 0
+        assert entry["latency"] > 0
+    assert (tmp_path / "new" / "report.md").read_text(encoding="utf8").startswith("# Moods\n")
+
+
+@pytest.mark.parametrize(
+    ("teacher", "student", "corpus", "message"),
+    [
+        ("nowhere", "blank", "test.spacy", "There is no pipeline"),
+        ("teacher", "blank", "test.spacy", "does not load"),
+        ("teacher/model-best", "blank", "test.spacy", "no score in common"),
+        ("teacher/model-best", "student-1/model-best", "empty.spacy", "has no texts"),
+        ("teacher/model-best", "student-1/model-best", "nowhere.spacy", "There is no corpus"),
+        ("teacher/model-best", "student-1/model-best", "broken.spacy", "can't be read"),
+        ("teacher/model-best", "student-1/model-best", "blank/meta.json", "is no .spacy file"),
+        ("teacher/model-best", "teacher/model-best", "test.spacy", "has the teacher's name"),
+    ],
+)
+def test_bad_input_is_a_clear_error(
+    folder: Path, tmp_path: Path, teacher: str, student: str, corpus: str, message: str
+) -> None:
+    (folder / "broken.spacy").write_bytes((folder / "test.spacy").read_bytes()[:20])
+    code, output = run(folder / teacher, folder / student, folder / corpus, "--output", tmp_path)
+    assert code == 1
+    assert message in output
+    assert "Traceback" not in output
+    assert not list(tmp_path.iterdir())
+
+
+def test_output_that_is_a_file_is_an_error_before_any_work(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    code, output = run("nowhere", "nowhere", folder / "test.spacy", "--output", tmp_path / "file")
+    assert code == 1
+    assert "can't be written" in output
+
+
+def test_names_of_pipelines(tmp_path: Path) -> None:
+    assert parse_source("training/student/model-best").name == "student"
+    assert parse_source("en_core_web_sm").name == "en_core_web_sm"
+    assert parse_source("small=training/student/model-best").path == "training/student/model-best"
+    (tmp_path / "a=b").mkdir()
+    assert parse_source(f"{tmp_path}/a=b").name == "a=b"
