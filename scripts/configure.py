@@ -1,0 +1,52 @@
+"""Write the configs of a teacher and its student for a checkpoint: the teacher has all of its layers, the student some."""
+
+from pathlib import Path
+from typing import Annotated
+
+import srsly
+import typer
+from spacy.util import load_config
+from wasabi import msg
+
+from spacy_distil.encoder.checkpoint import CONFIG, find_folder
+from spacy_distil.encoder.config import EncoderConfig
+from spacy_distil.errors import CheckpointError
+
+AUTO = "auto"
+DISTILBERT_LAYERS = [0, 2, 4, 7, 9, 11]  # of BERT's 12: DistilBERT's own initialisation (Sanh et al. 2019)
+
+
+def configure(
+    base: Annotated[Path, typer.Argument(help="The config to start from", exists=True, dir_okay=False)],
+    teacher: Annotated[Path, typer.Argument(help="Where to write the teacher's config")],
+    student: Annotated[Path, typer.Argument(help="Where to write the student's config")],
+    checkpoint: Annotated[str, typer.Option(help="Hub id, folder, or package:module/folder")],
+    layers: Annotated[str, typer.Option(help="The student's layers, such as 0,2,4; auto takes every second")] = AUTO,
+) -> None:
+    config = load_config(base)
+    encoder = config["components"]["distilbert"]["model"]
+    if checkpoint != encoder["name"]:
+        encoder.update(name=checkpoint, sha256=None)  # the digest is that of the base config's checkpoint
+    try:
+        hf_config = srsly.read_json(find_folder(checkpoint) / CONFIG)
+        n_layers = len(EncoderConfig.from_hf(hf_config, where=f"The checkpoint {checkpoint!r}").layers)
+    except CheckpointError as error:
+        msg.fail("The checkpoint can't be used", str(error), exits=1)
+    write(teacher, config)
+    encoder["layers"] = choose_layers(n_layers) if layers == AUTO else [int(layer) for layer in layers.split(",")]
+    write(student, config)
+    msg.info(f"{checkpoint}: {n_layers} layers, of which the student keeps {encoder['layers']}")
+
+
+def choose_layers(n_layers: int) -> list[int]:
+    return DISTILBERT_LAYERS if n_layers == 12 else list(range(0, n_layers, 2))
+
+
+def write(path: Path, config) -> None:  # type: ignore[no-untyped-def]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    config.to_disk(path)
+    msg.good(f"Wrote {path}")
+
+
+if __name__ == "__main__":
+    typer.run(configure)

@@ -1,0 +1,32 @@
+"""Fetch one of the assets in `project.yml`, unless it is there already with the right checksum."""
+
+from pathlib import Path
+
+import typer
+from wasabi import msg
+from weasel.cli.assets import fetch_asset
+from weasel.util import get_checksum, load_project_config
+
+
+def fetch(destination: str) -> None:
+    """DESTINATION: `dest` of the asset."""
+    project = Path.cwd()
+    assets = {asset["dest"]: asset for asset in load_project_config(project)["assets"]}
+    if destination not in assets:
+        msg.fail(f"project.yml has no asset {destination!r}", f"It has {', '.join(assets)}.", exits=1)
+    url, checksum = assets[destination]["url"], assets[destination]["checksum"]
+    try:
+        fetch_asset(project, url, Path(destination), checksum)
+        is_right = get_checksum(destination) == checksum
+    except (OSError, ValueError):
+        is_right = False
+    if not is_right:
+        msg.fail(
+            f"{destination} is not there, or is not the file that project.yml describes",
+            f"Download {url} on a machine that reaches it, and copy it here. Its MD5 is {checksum}.",
+            exits=1,
+        )
+
+
+if __name__ == "__main__":
+    typer.run(fetch)

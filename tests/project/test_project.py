@@ -1,0 +1,249 @@
+"""`project.yml`, its configs and its scripts. Nothing here trains."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import spacy
+import srsly
+from spacy.tokens import DocBin
+from spacy.util import load_config, load_model_from_config
+from weasel.util import get_checksum, load_project_config
+
+ROOT = Path(__file__).parents[2]
+MADE = ("training/", "corpus/", "packages/")
+
+
+@pytest.fixture(scope="module")
+def project() -> dict[str, Any]:
+    return load_project_config(ROOT)
+
+
+@pytest.fixture(scope="module")
+def reviews() -> list[dict[str, Any]]:
+    return list(srsly.read_jsonl(ROOT / "assets" / "reviews.jsonl"))
+
+
+def import_script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# project.yml
+
+
+def test_workflows_consist_of_commands(project: dict[str, Any]) -> None:
+    commands = [command["name"] for command in project["commands"]]
+    assert len(set(commands)) == len(commands)
+    assert set(commands) == {name for steps in project["workflows"].values() for name in steps}
+    assert all(command["help"] for command in project["commands"])
+
+
+def test_every_dependency_is_shipped_or_made_before(project: dict[str, Any]) -> None:
+    commands = {command["name"]: command for command in project["commands"]}
+    for steps in project["workflows"].values():
+        made: set[str] = set()
+        for name in steps:
+            for path in commands[name]["deps"]:
+                assert path in made or (not path.startswith(MADE) and (ROOT / path).exists()), (name, path)
+            made.update(commands[name]["outputs"])
+
+
+def test_every_file_that_a_script_names_exists_or_is_made(project: dict[str, Any]) -> None:
+    made = {path for command in project["commands"] for path in command["outputs"]}
+    for command in project["commands"]:
+        used = {part for line in command["script"] for part in shlex.split(line)}
+        used = {part.partition("=")[2] if re.match(r"\w+=", part) else part for part in used}
+        for path in used:
+            if path.startswith(("scripts/", "configs/")):
+                assert (ROOT / path).is_file()
+                assert path in command["deps"]
+            if path.startswith(MADE) and Path(path).suffix:
+                assert path in made
+                assert path in command["deps"] + command["outputs"]
+
+
+def test_every_command_has_outputs_so_that_it_is_skipped_when_done(project: dict[str, Any]) -> None:
+    assert all(command["outputs"] for command in project["commands"])
+
+
+def test_assets_have_checksums_that_shipped_files_match(project: dict[str, Any]) -> None:
+    for asset in project["assets"]:
+        assert re.fullmatch("[0-9a-f]{32}", asset["checksum"])
+        assert "url" in asset or get_checksum(ROOT / asset["dest"]) == asset["checksum"]
+
+
+def test_students_with_and_without_the_teacher_train_from_the_same_config(project: dict[str, Any]) -> None:
+    scripts = {command["name"]: command["script"] for command in project["commands"]}
+    for taught, alone in (
+        ("distil-student", "train-student-alone"),
+        ("distil-students-banking77", "train-students-alone-banking77"),
+    ):
+        for left, right in zip(scripts[taught], scripts[alone], strict=True):
+            student = shlex.split(left), shlex.split(right)
+            configs = [next(part for part in parts if part.endswith(".cfg")) for parts in student]
+            assert configs[0] == configs[1]
+            assert student[0][-2:] == student[1][-2:]
+            assert student[0][-2] == "--system.seed"
+
+
+# Configs
+
+
+@pytest.mark.parametrize("name", ["reviews", "banking77"])
+def test_config_fills_without_a_change_and_builds_the_pipeline(name: str) -> None:
+    config = load_config(ROOT / "configs" / f"{name}.cfg")
+    nlp = load_model_from_config(config, auto_fill=True)
+    filled = load_model_from_config(nlp.config, auto_fill=False, validate=True)
+    assert filled.pipe_names == config["nlp"]["pipeline"]
+    training = nlp.config.interpolate()["training"]
+    assert training["optimizer"]["learn_rate"]["total_steps"] == config["training"]["max_steps"]
+
+
+@pytest.mark.parametrize("name", ["reviews", "banking77"])
+def test_configs_demand_the_digest_of_the_default_teacher(name: str, project: dict[str, Any]) -> None:
+    encoder = load_config(ROOT / "configs" / f"{name}.cfg")["components"]["distilbert"]["model"]
+    assert encoder["name"] == project["vars"]["teacher"]
+    assert encoder["sha256"] == "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+@pytest.mark.weights
+def test_student_of_the_default_teacher_has_half_of_its_layers(project: dict[str, Any], tmp_path: Path) -> None:
+    configure = import_script("configure").configure
+    paths = tmp_path / "new" / "teacher.cfg", tmp_path / "new" / "student.cfg"
+    configure(ROOT / "configs" / "reviews.cfg", *paths, checkpoint=project["vars"]["teacher"])
+    encoders = [load_config(path)["components"]["distilbert"]["model"] for path in paths]
+    assert [encoder["layers"] for encoder in encoders] == [None, [0, 2, 4]]
+    assert [bool(encoder["sha256"]) for encoder in encoders] == [True, True]
+
+
+def test_another_teacher_needs_no_digest(bert_folder: Path, tmp_path: Path) -> None:
+    configure = import_script("configure").configure
+    paths = tmp_path / "teacher.cfg", tmp_path / "student.cfg"
+    configure(ROOT / "configs" / "reviews.cfg", *paths, checkpoint=str(bert_folder))
+    encoders = [load_config(path)["components"]["distilbert"]["model"] for path in paths]
+    assert [encoder["layers"] for encoder in encoders] == [None, [0, 2]]
+    assert [encoder["sha256"] for encoder in encoders] == [None, None]
+    configure(ROOT / "configs" / "reviews.cfg", *paths, checkpoint=str(bert_folder), layers="1,3")
+    assert load_config(paths[1])["components"]["distilbert"]["model"]["layers"] == [1, 3]
+
+
+def test_student_of_12_layers_keeps_those_of_distilbert() -> None:
+    choose_layers = import_script("configure").choose_layers
+    assert choose_layers(12) == [0, 2, 4, 7, 9, 11]
+    assert choose_layers(6) == [0, 2, 4]
+
+
+# Data
+
+
+def test_reviews_convert_with_all_their_annotation(reviews: list[dict[str, Any]], tmp_path: Path) -> None:
+    some = [next(review for review in reviews if review["split"] == split) for split in ("train", "dev", "test")]
+    srsly.write_jsonl(tmp_path / "reviews.jsonl", some)
+    import_script("prepare_reviews").prepare_reviews(tmp_path / "reviews.jsonl", tmp_path / "corpus")
+    nlp = spacy.blank("en")
+    for review in some:
+        (doc,) = DocBin().from_disk(tmp_path / "corpus" / f"{review['split']}.spacy").get_docs(nlp.vocab)
+        assert doc.text == review["text"]
+        chosen = {label for label, value in doc.cats.items() if value}
+        assert chosen == {review["sentiment"], *review["aspects"]}
+        assert [[ent.start_char, ent.end_char, ent.label_] for ent in doc.ents] == review["entities"]
+        assert len(doc.cats) == 11
+
+
+def test_a_review_whose_entity_cuts_a_token_is_an_error(reviews: list[dict[str, Any]]) -> None:
+    review = {**reviews[0], "entities": [[0, 1, "ORG"], [1, 2, "ORG"]]}
+    with pytest.raises(ValueError, match="culture-001: ORG"):
+        import_script("prepare_reviews").make_doc(spacy.blank("en"), review)
+
+
+def test_the_labels_of_the_config_are_those_of_the_reviews(reviews: list[dict[str, Any]]) -> None:
+    script = import_script("prepare_reviews")
+    components = load_config(ROOT / "configs" / "reviews.cfg")["initialize"]["components"]
+    assert components["sentiment"]["labels"] == list(script.SENTIMENTS) == sorted({r["sentiment"] for r in reviews})
+    aspects = {aspect for review in reviews for aspect in review["aspects"]}
+    assert components["aspects"]["labels"] == list(script.ASPECTS) == sorted(aspects)
+
+
+def test_split_of_the_reviews_is_fixed_and_balanced(reviews: list[dict[str, Any]]) -> None:
+    assert len({review["id"] for review in reviews}) == len(reviews) == 480
+    for split, size in {"train": 344, "dev": 40, "test": 96}.items():
+        part = [review for review in reviews if review["split"] == split]
+        assert len(part) == size
+        for domain in {review["domain"] for review in reviews}:
+            assert sum(review["domain"] == domain for review in part) == size / 8
+        for sentiment, share in {"positive": 0.4, "negative": 0.4, "neutral": 0.2}.items():
+            assert sum(review["sentiment"] == sentiment for review in part) == pytest.approx(
+                share * size, abs=size / 24
+            )
+
+
+def test_split_of_banking77_is_fixed_stratified_and_disjoint() -> None:
+    split_rows = import_script("prepare_banking77").split_rows
+    rows = [(f"question {i}", intent) for intent in ("a", "b") for i in range(100 if intent == "a" else 50)]
+    parts = split_rows([*rows, rows[0]])
+    assert {split: len(pairs) for split, pairs in parts.items()} == {"train": 105, "dev": 15, "test": 30}
+    assert sorted(pair for pairs in parts.values() for pair in pairs) == sorted(rows)
+    for share in ("a", "b"):
+        assert sum(intent == share for _, intent in parts["test"]) == (20 if share == "a" else 10)
+    assert split_rows(list(reversed(rows))) == parts
+    more = split_rows([*rows, ("one more", "b")])
+    assert len(set(more["test"]) - set(parts["test"])) <= 1
+
+
+def test_banking77_converts(tmp_path: Path) -> None:
+    lines = [f'"Where is my card number {i}?\n",card_arrival\nWhy {i}?,fee' for i in range(10)]
+    (tmp_path / "train.csv").write_text("text,category\n" + "\n".join(lines), encoding="utf8")
+    import_script("prepare_banking77").prepare_banking77(tmp_path / "train.csv", tmp_path / "corpus")
+    docs = list(DocBin().from_disk(tmp_path / "corpus" / "test.spacy").get_docs(spacy.blank("en").vocab))
+    assert len(docs) == 4
+    assert {tuple(doc.cats.items()) for doc in docs} == {
+        (("card_arrival", 1.0), ("fee", 0.0)),
+        (("card_arrival", 0.0), ("fee", 1.0)),
+    }
+    assert all(doc.text == doc.text.strip() for doc in docs)
+
+
+# Scripts
+
+
+def test_an_asset_that_is_there_with_the_right_checksum_is_not_downloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch = import_script("fetch_asset").fetch
+    (tmp_path / "data.csv").write_text("a,b\n")
+    checksum = get_checksum(tmp_path / "data.csv")
+    asset = {"dest": "data.csv", "url": "https://localhost:1/data.csv", "checksum": checksum}
+    srsly.write_yaml(tmp_path / "project.yml", {"assets": [asset]})
+    monkeypatch.chdir(tmp_path)
+    fetch("data.csv")
+    with pytest.raises(SystemExit):
+        fetch("other.csv")
+
+
+def test_an_asset_that_can_not_be_fetched_ends_the_workflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asset = {"dest": "data.csv", "url": "https://localhost:1/data.csv", "checksum": "0" * 32}
+    srsly.write_yaml(tmp_path / "project.yml", {"assets": [asset]})
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        import_script("fetch_asset").fetch("data.csv")
+    assert "is not there" in capsys.readouterr().out
+
+
+def test_a_folder_that_is_no_environment_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").touch()
+    with pytest.raises(SystemExit):
+        import_script("try_package").try_package(Path("a.whl"), tmp_path, "text", tmp_path / "out.json")
+    assert (tmp_path / "mine.txt").exists()
