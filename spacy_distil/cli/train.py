@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from spacy.language import Language
     from thinc.api import Config
 
+logger = logging.getLogger("spacy")
+
 
 @distil.command("train", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def train_cli(
@@ -41,7 +43,7 @@ def train_cli(
     [initialize.after_init].
     """
     if verbose:
-        logging.getLogger("spacy").setLevel(logging.DEBUG)
+        logger.setLevel(logging.DEBUG)
     overrides = parse_config_overrides(ctx.args)
     import_code(code_path)
     settings = {"temperature": temperature, "soft_weight": soft_weight, "gold_weight": gold_weight}
@@ -67,8 +69,6 @@ def train(
     from spacy.training.initialize import init_nlp
     from spacy.training.loop import train as train_nlp
 
-    from spacy_distil.distillation.errors import DistillationError
-
     if output_path.exists() and not output_path.is_dir():
         msg.fail("The output path is a file", output_path, exits=1)
     setup_gpu(use_gpu)
@@ -80,13 +80,15 @@ def train(
             add_teacher(config, teacher, **settings)
             nlp = init_nlp(config, use_gpu=use_gpu)
         msg.good("Initialized pipeline")
-        _show_teaching(nlp)
+        msg.info(f"Learning from the teacher: {list(nlp.update.teacher.components)}")  # type: ignore[attr-defined]
         output_path.mkdir(parents=True, exist_ok=True)
         msg.info(f"Saving to output directory: {output_path}")
         msg.divider("Training pipeline")
         train_nlp(nlp, output_path, use_gpu=use_gpu, stdout=sys.stdout, stderr=sys.stderr)
-    except DistillationError as error:
-        msg.fail("The student can't be trained", error, exits=1)
+    except (OSError, ValueError) as error:  # as spaCy and this package call what the user can mend
+        if logger.isEnabledFor(logging.DEBUG):
+            raise
+        msg.fail("The student can't be trained (--verbose shows where it stopped)", error, exits=1)
     del nlp.update
     return nlp
 
@@ -118,10 +120,3 @@ def add_teacher(config: "Config", teacher: str, **settings: float) -> None:
         component = initialize.setdefault("components", {}).setdefault(name, {})
         if not component.get("labels"):
             component["labels"] = {"@readers": LABEL_READER, "teacher": teacher, "component": name}
-
-
-def _show_teaching(nlp: "Language") -> None:
-    from spacy_distil.distillation.training import DistillationUpdate
-
-    assert isinstance(nlp.update, DistillationUpdate)
-    msg.info(f"Learning from the teacher: {list(nlp.update.teacher.components)}")
