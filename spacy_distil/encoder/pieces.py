@@ -134,8 +134,10 @@ def cut_windows(pieces: Pieces, *, window: int, overlap: int) -> Windows:
     if len(later):
         middle = (starts[later] + ends[later - 1]) // 2
         heads = pieces.token_starts[pieces.token_ends > pieces.token_starts]
-        snapped = heads[np.maximum(np.searchsorted(heads, middle, side="right") - 1, 0)]
-        homes[later] = np.where((snapped > starts[later]) & (snapped <= middle), snapped, middle)
+        heads = np.concatenate([[-1], heads, [len(pieces.ids) + 1]])
+        at = np.searchsorted(heads, middle, side="right")
+        before, after = heads[at - 1], heads[at]
+        homes[later] = np.where(before >= starts[later], before, np.where(after <= ends[later - 1], after, middle))
     return Windows(docs, starts, ends, homes)
 
 

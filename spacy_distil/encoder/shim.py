@@ -23,18 +23,19 @@ from thinc.util import get_torch_default_device, xp2torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint as recompute_in_backward
 
+import spacy_distil.encoder.fork  # noqa: F401  makes forks safe
 from spacy_distil.encoder import optimizer as fused_optimizer
 from spacy_distil.encoder.checkpoint import Checkpoint, load_checkpoint
 from spacy_distil.encoder.config import EncoderConfig
 from spacy_distil.encoder.inference import InferencePlan
 from spacy_distil.encoder.loss_scale import LossScale
 from spacy_distil.encoder.module import DistilBertEncoder
-from spacy_distil.encoder.pieces import Batch, Pieces, Windows, batch_windows, cut_windows, docs_to_pieces
+from spacy_distil.encoder.pieces import N_SPECIAL, Batch, Pieces, Windows, batch_windows, cut_windows, docs_to_pieces
 from spacy_distil.encoder.precision import Precision, resolve_precision
 from spacy_distil.encoder.tokenizer import PieceTokenizer
 from spacy_distil.errors import CheckpointError, EncoderError
 
-FORMAT = "1"
+METADATA, FORMAT = "spacy_distil", "1"
 # An update keeps the activations of this many batches; those of further batches are computed again in the backward
 # pass, so that the memory of an update has a bound, however long its Docs.
 KEPT_BATCHES = 4
@@ -124,6 +125,12 @@ class DistilBertShim(Shim):
 
     def _adopt(self, checkpoint: Checkpoint) -> None:
         n_frozen = _count_frozen(self.options.freeze, len(checkpoint.config.layers))
+        window = min(self.options.window, checkpoint.config.max_positions)
+        if self.options.overlap >= window - N_SPECIAL:
+            raise EncoderError(
+                f"overlap = {self.options.overlap} is too large for an encoder of {checkpoint.config.max_positions} positions: "
+                f"it has to be smaller than {window - N_SPECIAL}."
+            )
         self.tokenizer = checkpoint.tokenizer
         self._model = checkpoint.build().to(get_torch_default_device())
         for part in self._model.parts[:n_frozen]:
@@ -145,7 +152,7 @@ class DistilBertShim(Shim):
                 self._place(encoded, batch, windows, window_weights, *_pool(hidden[-1], batch))
                 if encoded.layers is not None:
                     for row, states in zip(encoded.layers, hidden, strict=True):
-                        row[batch.tokens.to(row.device)] = _pool(states, batch)[0]
+                        row.index_add_(0, batch.tokens.to(row.device), _pool(states, batch)[0])
         return encoded
 
     def _get_plan(self) -> InferencePlan:
@@ -161,7 +168,7 @@ class DistilBertShim(Shim):
         dropout: apply the checkpoint's own dropout.
         """
         encoder = self.encoder
-        if not any(parameter.requires_grad for parameter in encoder.parameters()):
+        if not any(parameter.requires_grad for part in encoder.parts for parameter in part.parameters()):
             return self.predict(docs), lambda d_tokens, d_cls: None
         self._plan = None
         pieces, windows = self._read(docs)
@@ -306,34 +313,41 @@ class DistilBertShim(Shim):
             raise
 
     def _serialize(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        encoder = self.encoder
         assert self.tokenizer is not None
-        weights = {name: value.detach().cpu().contiguous() for name, value in self.encoder.state_dict().items()}
-        metadata = {
-            "format": "pt",
-            "spacy_distil": FORMAT,
-            "config": json.dumps(self.encoder.config.to_dict()),
-            "tokenizer": json.dumps(self.tokenizer.to_dict()),
-        }
-        return weights, metadata
+        weights = {name: value.detach().cpu().contiguous() for name, value in encoder.state_dict().items()}
+        about = {"format": FORMAT, "config": encoder.config.to_dict(), "tokenizer": self.tokenizer.to_dict()}
+        # One entry: safetensors writes several in random order, and equal encoders should be equal files.
+        return weights, {METADATA: json.dumps(about)}
 
     def from_disk(self, path: str | Path) -> DistilBertShim:
         try:
             with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except SafetensorError as error:
+                about = json.loads((file.metadata() or {}).get(METADATA, "{}"))
+                # Tensors come as a view of the file: a copy outlives whatever happens to it.
+                weights = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        except FileNotFoundError:
+            raise CheckpointError(f"There is no file {str(path)!r}. Copy the pipeline again.") from None
+        except (SafetensorError, ValueError) as error:
+            raise _damaged(path, error) from None
+        version = about.get("format") if isinstance(about, dict) else about
+        if version != FORMAT:
             raise CheckpointError(
-                f"{str(path)!r} is truncated or damaged ({error}). Copy the pipeline again."
-            ) from None
-        if metadata.get("spacy_distil") != FORMAT:
-            raise CheckpointError(
-                f"{str(path)!r} is of the format {metadata.get('spacy_distil')!r}, and this version of spacy-distil reads "
+                f"{str(path)!r} is of the format {version!r}, and this version of spacy-distil reads "
                 f"{FORMAT!r}. Upgrade spacy-distil, or train the pipeline again."
             )
-        config = EncoderConfig.from_dict(json.loads(metadata["config"]))
-        tokenizer = PieceTokenizer.from_dict(json.loads(metadata["tokenizer"]))
+        try:
+            config, tokenizer = EncoderConfig.from_dict(about["config"]), PieceTokenizer.from_dict(about["tokenizer"])
+        except Exception as error:  # tokenizers raises bare Exception
+            raise _damaged(path, error) from None
         self._adopt(Checkpoint(config, weights, tokenizer))
         return self
+
+
+def _damaged(path: str | Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"{str(path)!r} is truncated or damaged ({type(error).__name__}: {error}). Copy the pipeline again."
+    )
 
 
 def _pool(hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from spacy.tokens import Doc
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel
 
 from spacy_distil.encoder.packed import Packed
+from spacy_distil.encoder.pieces import Pieces, cut_windows
 
 FLOAT32 = 1e-5  # the largest relative difference from transformers in float32
 
@@ -55,13 +57,40 @@ def pieces_of_tokens(doc: Doc, offsets: Sequence[tuple[int, int]]) -> list[list[
     return [sorted({p for c in range(token.idx, token.idx + len(token)) for p in at[c]}) for token in doc]
 
 
-def token_vectors(folder: Path, doc: Doc, *, layer: int = -1) -> Tensor:
-    """Each token's mean over its pieces, (tokens, width), of a Doc that fits into one window."""
-    tokenizer, model = AutoTokenizer.from_pretrained(folder), transformers_model(folder)
-    read = tokenizer(doc.text, return_offsets_mapping=True)
-    states = hidden_states(model, [read["input_ids"]])[layer]
-    rows = torch.zeros(len(doc), states.shape[1])
-    for token, pieces in enumerate(pieces_of_tokens(doc, read["offset_mapping"][1:-1])):
-        if pieces:
-            rows[token] = states[[1 + piece for piece in pieces]].mean(0)
-    return rows
+class Reference:
+    """An encoder of Docs of any length, slowly: windows one after the other, each token's pieces from their home windows.
+
+    Differentiable, where its model is in training. The windows are ours: `test_windows` tests them.
+    """
+
+    def __init__(self, folder: Path, *, window: int, overlap: int) -> None:
+        self.model = transformers_model(folder)
+        self.tokenizer = AutoTokenizer.from_pretrained(folder, model_max_length=10**9)
+        self.window, self.overlap = window, overlap
+
+    def __call__(self, docs: Sequence[Doc]) -> tuple[list[Tensor], list[Tensor]]:
+        """Each Doc's hidden states of tokens, (1 + layers, tokens, width), and of `[CLS]`, (1 + layers, width)."""
+        pairs = [self.encode(doc) for doc in docs]
+        return [tokens for tokens, _ in pairs], [cls for _, cls in pairs]
+
+    def encode(self, doc: Doc) -> tuple[Tensor, Tensor]:
+        read = self.tokenizer(doc.text, add_special_tokens=False, return_offsets_mapping=True)
+        ids, of_tokens = read["input_ids"], pieces_of_tokens(doc, read["offset_mapping"])
+        starts, ends = ([pieces[i] if pieces else 0 for pieces in of_tokens] for i in (0, -1))
+        after = [end + 1 if pieces else start for start, end, pieces in zip(starts, ends, of_tokens, strict=True)]
+        pieces = Pieces(
+            np.array(ids, dtype=int), np.array([len(ids)]), np.array(starts, dtype=int), np.array(after, dtype=int)
+        )
+        windows = cut_windows(pieces, window=self.window, overlap=self.overlap)
+        bounds = [*windows.homes.tolist(), len(ids)]
+        states, cls = [], []
+        for w, (start, end) in enumerate(zip(windows.starts, windows.ends, strict=True)):
+            sequence = [self.tokenizer.cls_token_id, *ids[start:end], self.tokenizer.sep_token_id]
+            hidden = self.model(torch.tensor([sequence]), output_hidden_states=True).hidden_states
+            layers = torch.stack([layer[0] for layer in hidden])
+            states.append(layers[:, 1 + bounds[w] - start : 1 + bounds[w + 1] - start])
+            cls.append(layers[:, 0])
+        of_pieces = torch.cat(states, dim=1)
+        rows = [of_pieces[:, row].mean(1) if row else torch.zeros_like(of_pieces[:, :0].sum(1)) for row in of_tokens]
+        tokens = torch.stack(rows, dim=1) if rows else of_pieces[:, :0]
+        return tokens, torch.stack(cls).mean(0)

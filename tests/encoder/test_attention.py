@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from spacy_distil.encoder.attention import attend_in_runs, attend_padded
+from spacy_distil.encoder.packed import Packed
+
+HEADS, WIDTH = 3, 4
+
+
+def attend_slowly(qkv: Tensor, packed: Packed) -> Tensor:
+    """softmax(Q K^T / sqrt(d)) V, sequence by sequence and head by head."""
+    rows = []
+    for block in torch.split(qkv, list(packed.lengths)):
+        q, k, v = (part.unflatten(1, (HEADS, WIDTH)) for part in block.chunk(3, dim=1))
+        heads = [F.softmax(q[:, h] @ k[:, h].T / WIDTH**0.5, dim=1) @ v[:, h] for h in range(HEADS)]
+        rows.append(torch.cat(heads, dim=1))
+    return torch.cat(rows)
+
+
+@pytest.mark.parametrize("attend", [attend_in_runs, attend_padded])
+@pytest.mark.parametrize("lengths", [[2], [5, 5, 5], [2, 2, 3, 7, 7, 11], [7, 2, 7, 3, 1]])
+def test_both_ways_equal_the_formula_forward_and_backward(attend, lengths):
+    packed = Packed.from_lists([[0] * length for length in lengths])
+    qkv = torch.randn(sum(lengths), 3 * HEADS * WIDTH, dtype=torch.float64, requires_grad=True)
+    actual, expected = attend(qkv, packed, HEADS), attend_slowly(qkv, packed)
+    torch.testing.assert_close(actual, expected)
+    gradient = torch.randn_like(expected)
+    (d_actual,) = torch.autograd.grad(actual, qkv, gradient)
+    (d_expected,) = torch.autograd.grad(expected, qkv, gradient)
+    torch.testing.assert_close(d_actual, d_expected)
+
+
+@pytest.mark.parametrize("attend", [attend_in_runs, attend_padded])
+def test_no_piece_sees_another_sequence(attend):
+    packed = Packed.from_lists([[0] * 3, [0] * 3, [0] * 5])
+    qkv = torch.randn(11, 3 * HEADS * WIDTH)
+    changed = qkv.clone()
+    changed[3:6] = torch.randn(3, 3 * HEADS * WIDTH)
+    before, after = attend(qkv, packed, HEADS), attend(changed, packed, HEADS)
+    torch.testing.assert_close(before[:3], after[:3])
+    torch.testing.assert_close(before[6:], after[6:])
+    assert not torch.allclose(before[3:6], after[3:6])
+
+
+@pytest.mark.parametrize("attend", [attend_in_runs, attend_padded])
+def test_dropout_drops_attention_weights_and_keeps_the_mean(attend):
+    packed = Packed.from_lists([[0] * 4] * 2000)
+    qkv = torch.ones(8000, 3 * HEADS * WIDTH)
+    context = attend(qkv, packed, HEADS, dropout=0.25)
+    assert torch.allclose(context.mean(), torch.tensor(1.0), atol=0.02)
+    assert sorted({round(float(x), 3) for x in context.unique()}) == [0.0, 0.333, 0.667, 1.0, 1.333]
+
+
+def test_runs_are_neighbours_of_one_length():
+    packed = Packed.from_lists([[1, 2], [3, 4], [5], [6, 7]])
+    assert [(run.n_sequences, run.length) for run in packed.runs()] == [(2, 2), (1, 1), (1, 2)]
+    assert packed.positions.tolist() == [0, 1, 0, 1, 0, 0, 1]
