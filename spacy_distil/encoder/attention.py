@@ -27,11 +27,13 @@ def attend(qkv: Tensor, packed: Packed, n_heads: int, dropout: float = 0.0) -> T
 def attend_in_runs(qkv: Tensor, packed: Packed, n_heads: int, dropout: float = 0.0) -> Tensor:
     runs = packed.runs()
     contexts = []
-    for run, rows in zip(runs, qkv.split([run.n_pieces for run in runs]), strict=True):
+    *blocks, filler = qkv.split([*(run.n_pieces for run in runs), packed.n_filler])
+    for run, rows in zip(runs, blocks, strict=True):
         q, k, v = rows.view(run.n_sequences, run.length, 3, n_heads, -1).permute(2, 0, 3, 1, 4)
         context = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
         contexts.append(context.transpose(1, 2).reshape(run.n_pieces, -1))
-    return torch.cat(contexts) if len(contexts) > 1 else contexts[0]
+    contexts.append(filler.new_zeros(len(filler), contexts[0].shape[1]))
+    return torch.cat(contexts)
 
 
 def attend_padded(qkv: Tensor, packed: Packed, n_heads: int, dropout: float = 0.0) -> Tensor:
@@ -39,7 +41,7 @@ def attend_padded(qkv: Tensor, packed: Packed, n_heads: int, dropout: float = 0.
     longest = max(packed.lengths)
     keep = torch.arange(longest, device=qkv.device) < lengths[:, None]
     padded = qkv.new_zeros(len(packed.lengths), longest, qkv.shape[1])
-    padded[keep] = qkv
+    padded[keep] = qkv[: len(qkv) - packed.n_filler]
     q, k, v = padded.unflatten(2, (3, n_heads, -1)).permute(2, 0, 3, 1, 4)
     context = F.scaled_dot_product_attention(q, k, v, attn_mask=keep[:, None, None, :], dropout_p=dropout)
-    return context.transpose(1, 2).flatten(2)[keep]
+    return F.pad(context.transpose(1, 2).flatten(2)[keep], (0, 0, 0, packed.n_filler))

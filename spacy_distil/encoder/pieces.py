@@ -178,7 +178,7 @@ def batch_windows(
         ]
         new_token = np.flatnonzero(np.diff(tokens[here], prepend=-1))
         yield Batch(
-            packed=Packed.from_ids(torch.from_numpy(ids), lengths[start:end].tolist()),
+            packed=Packed.from_ids(torch.from_numpy(ids), lengths[start:end].tolist()).filled(max_batch_pieces),
             windows=torch.from_numpy(members),
             cls_rows=torch.from_numpy(cls_rows),
             tokens=torch.from_numpy(tokens[here][new_token]),
