@@ -110,6 +110,20 @@ def test_moves_in_another_order_get_their_own_gradient(teacher):
     numpy.testing.assert_allclose(pipe.model.get_ref("upper").get_grad("b"), expected, atol=1e-5)
 
 
+def test_move_that_the_corpus_never_showed_is_learnt_from_the_teacher(teacher):
+    """spaCy masks the moves of labels that were added to a trained component until the corpus shows them."""
+    nlp = spacy.blank("en")
+    pipe = nlp.add_pipe("ner")
+    pipe.add_label("PERSON")
+    pipe.initialize(lambda: examples(3, seed=0, vocab=nlp.vocab), nlp=nlp)
+    pipe.add_label("PLACE")
+    egs = examples(3, seed=5, vocab=nlp.vocab)
+    taught = Teacher(teacher, HEADS).annotate([eg.x for eg in egs])
+    find_distiller(pipe).update(pipe, teacher.get_pipe("ner"), Batch(egs, taught, 0.0, 1.0, 1.0, 0.0))
+    added = [i for i in range(pipe.moves.n_moves) if pipe.moves.get_class_name(i).endswith("-PLACE")]
+    assert pipe.model.get_ref("upper").get_grad("b")[added].all()
+
+
 def test_long_texts_are_cut_along_the_teachers_path(teacher):
     words = [token.text for doc in sentences(12, seed=8) for token in doc]
     doc = Doc(teacher.vocab, words=words)

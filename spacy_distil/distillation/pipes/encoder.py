@@ -1,6 +1,6 @@
 """Encoders that several components share: spaCy's `tok2vec` and every subclass of it."""
 
-from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 from spacy.pipeline import Tok2Vec
@@ -23,24 +23,29 @@ class EncoderPass:
     def __init__(self, encoder: Tok2Vec, examples: list[Example], *, drop: float, losses: dict[str, float]) -> None:
         encoder.update(examples, drop=drop, sgd=None, losses=losses)
         self._ops = encoder.model.ops
-        self._run: Callable[[list[Any]], Any] | None = None
-        if encoder.listeners:
-            last: Any = encoder.listeners[-1]
-            self._shapes = [tokvecs.shape for tokvecs in last._outputs]
-            self._d_tokvecs = self._zeros()
-            self._run = last._backprop
-            last._backprop = self._collect
+        listeners: list[Any] = list(encoder.listeners)
+        self._last = listeners[-1] if listeners else None
+        self._gradients: list[Any] = []
+        if self._last is not None:
+            self._outputs, self._backprop = self._last._outputs, self._last._backprop
+            self._last._backprop = self._collect
 
     def backprop(self) -> None:
         """Run the backward pass. To be called once, after all components that listen have had their turn."""
-        if self._run is not None:
-            self._run(self._d_tokvecs)
+        if self._last is None:
+            return
+        if self._last._backprop == self._collect:  # spacy-transformers' listeners take it off once it has been called
+            self._last._backprop = self._backprop
+        if self._gradients:
+            self._backprop(reduce(_add, self._gradients))
+        elif all(hasattr(rows, "shape") for rows in self._outputs):
+            self._backprop([self._ops.alloc2f(*rows.shape) for rows in self._outputs])
+        # Other outputs are those of spacy-transformers' listeners. `distilbert`, which feeds them, needs no last gradient.
 
-    def _collect(self, d_tokvecs: list[Any]) -> list[Any]:
-        for total, one in zip(self._d_tokvecs, d_tokvecs, strict=True):
-            total += one
-        return self._zeros()
+    def _collect(self, gradient: Any) -> list[Any]:
+        self._gradients.append(gradient)
+        return []
 
-    def _zeros(self) -> list[Any]:
-        """A gradient for each document, (tokens, width)."""
-        return [self._ops.alloc2f(*shape) for shape in self._shapes]
+
+def _add(one: list[Any], other: list[Any]) -> list[Any]:
+    return [a + b for a, b in zip(one, other, strict=True)]
