@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from hashlib import blake2b
 from typing import Any
 
@@ -21,13 +22,16 @@ InT = list[Doc]
 OutT = list[Floats2d]
 
 
-def DistilBertListener(upstream: str = "*", width: int | None = None) -> Model[InT, OutT]:
+def DistilBertListener(upstream: str = "*", width: int | None = None, grad_factor: float = 1.0) -> Model[InT, OutT]:
     """The rows of the component `distilbert` further up the pipeline: a list of Docs to a list of (tokens, width) arrays.
 
     upstream: name of that component, or `*` for any.
     width: its width. None takes it from the encoder.
+    grad_factor: how much the component has to say in what the encoder learns. spaCy adds a component's gradient up over all
+        that it predicts: `ner` and `parser` have some for every token, a text classifier has one for a text, and beside them
+        it is hardly heard. 0 leaves the encoder to the other components, at no cost.
     """
-    return EncoderListener(upstream, width)
+    return EncoderListener(upstream, width, grad_factor)
 
 
 class EncoderListener(Tok2VecListener):
@@ -38,8 +42,9 @@ class EncoderListener(Tok2VecListener):
 
     name = "distilbert-listener"
 
-    def __init__(self, upstream_name: str, width: int | None) -> None:
-        Model.__init__(self, name=self.name, forward=forward, init=init, dims={"nO": width}, attrs={ROWS: "tokens"})
+    def __init__(self, upstream_name: str, width: int | None, grad_factor: float) -> None:
+        attrs = {ROWS: "tokens", "grad_factor": grad_factor}
+        Model.__init__(self, name=self.name, forward=forward, init=init, dims={"nO": width}, attrs=attrs)
         self.upstream_name = upstream_name
         self.releases = False
         self._batch_id: int | None = None
@@ -74,13 +79,18 @@ def init(model: EncoderListener, X: InT | None = None, Y: OutT | None = None) ->
 def forward(model: EncoderListener, docs: InT, is_train: bool) -> tuple[OutT, Callable[[OutT], InT]]:
     if is_train and model._batch_id is not None:
         model.verify_inputs(docs)
-        assert model._backprop is not None
-        return model._outputs, model._backprop  # type: ignore[return-value]
+        return model._outputs, partial(_backprop, model)  # type: ignore[return-value]
     outputs = [_read(model, doc) for doc in docs]
     if model.releases and not is_train:
         for doc in docs:
             release(doc)
     return outputs, _no_backprop
+
+
+def _backprop(model: EncoderListener, d_rows: OutT) -> InT:
+    assert model._backprop is not None
+    factor = model.attrs["grad_factor"]
+    return model._backprop(d_rows if factor == 1.0 else [factor * part for part in d_rows])
 
 
 def _read(model: EncoderListener, doc: Doc) -> Floats2d:

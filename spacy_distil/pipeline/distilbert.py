@@ -250,8 +250,10 @@ class PendingUpdate:
                 "of a component before its backward pass."
             )
         added = join_rows(gradient, self._encoded.tokens.device)
-        self.losses[self.name] += float(added.square().sum())
-        self._gradients[rows] = self._gradients[rows] + added if rows in self._gradients else added
+        loss = float(added.square().sum())
+        if loss:  # a gradient of zeros costs no backward pass
+            self.losses[self.name] += loss
+            self._gradients[rows] = self._gradients[rows] + added if rows in self._gradients else added
         if is_last:
             self.finish()
         return []

@@ -41,6 +41,12 @@ def train(nlp: Language, steps: int = 12) -> dict[str, float]:
     return losses
 
 
+def give_tagger_weights(nlp: Language) -> None:
+    """spaCy's softmax starts from zeros, and sends none but zeros back."""
+    softmax = nlp.get_pipe("tagger").model.get_ref("softmax")
+    softmax.set_param("W", np.linspace(-1, 1, softmax.get_param("W").size, dtype="f").reshape(-1, 32))
+
+
 def weights(nlp: Language) -> dict[str, np.ndarray]:
     encoder = nlp.get_pipe("distilbert").shim.encoder
     return {name: value.detach().numpy().copy() for name, value in encoder.named_parameters()}
@@ -111,6 +117,7 @@ def test_all_listeners_give_the_same_predictions_and_gradients(build: Build):
     outcomes = []
     for listener in LISTENERS.values():
         nlp = build(tagger=tagger(listener))
+        give_tagger_weights(nlp)
         losses: dict[str, float] = {}
         nlp.update(examples(nlp), sgd=False, losses=losses)
         gradient = nlp.get_pipe("distilbert").shim.encoder.embeddings.LayerNorm.weight.grad
@@ -143,11 +150,24 @@ def test_the_encoder_learns_although_a_listener_is_left_out(build: Build, exclud
 
 def test_accumulated_batches_add_up(build: Build):
     together, apart = build(tagger=tagger(LISTENER)), build(tagger=tagger(LISTENER))
+    for nlp in (together, apart):
+        give_tagger_weights(nlp)
     together.update(examples(together), sgd=False)
     for example in examples(apart):
         apart.update([example], sgd=False)
     gradients = [nlp.get_pipe("distilbert").shim.encoder.embeddings.LayerNorm.weight.grad for nlp in (together, apart)]
     np.testing.assert_allclose(gradients[0].numpy(), gradients[1].numpy(), rtol=1e-4, atol=1e-6)
+
+
+def test_grad_factor_scales_what_a_component_says_and_at_zero_costs_no_backward_pass(build: Build):
+    gradients = {}
+    for factor in (1.0, 0.25, 0.0):
+        nlp = build(tagger=tagger({**LISTENER, "grad_factor": factor}))
+        give_tagger_weights(nlp)
+        nlp.update(examples(nlp), sgd=False)
+        gradients[factor] = nlp.get_pipe("distilbert").shim.encoder.embeddings.LayerNorm.bias.grad
+    assert gradients[0.0] is None
+    np.testing.assert_allclose(gradients[0.25].numpy(), 0.25 * gradients[1.0].numpy(), rtol=1e-4, atol=1e-7)
 
 
 def test_a_gradient_after_the_last_is_an_error(build: Build):
