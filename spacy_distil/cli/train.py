@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from click import NoSuchOption
 from spacy.cli._util import Arg, Opt, import_code, parse_config_overrides, setup_gpu, show_validation_error
 from wasabi import msg
 
@@ -44,7 +45,10 @@ def train_cli(
     """
     if verbose:
         logger.setLevel(logging.DEBUG)
-    overrides = parse_config_overrides(ctx.args)
+    try:
+        overrides = parse_config_overrides(ctx.args)
+    except NoSuchOption as error:  # click's own, which typer does not catch: it has another click inside
+        msg.fail(error.message, "Overrides have a dot, as in --training.max_steps 100.", exits=1)
     import_code(code_path)
     settings = {"temperature": temperature, "soft_weight": soft_weight, "gold_weight": gold_weight}
     given = {name: value for name, value in settings.items() if value is not None}

@@ -72,6 +72,11 @@ def test_options_reach_the_update(student, teacher_path, corpus, tmp_path):
         assert_refused(result, tmp_path / "out", f"{option[2:].replace('-', '_')} = {value}")
 
 
+def test_unknown_option_is_refused(student, teacher_path, corpus, tmp_path):
+    result = distil_train(student, teacher_path, corpus, tmp_path / "out", "--temprature", "2")
+    assert_refused(result, tmp_path / "out", "--temprature")
+
+
 def test_weights_that_sum_to_nothing_are_refused(student, teacher_path, corpus, tmp_path):
     result = distil_train(student, teacher_path, corpus, tmp_path / "out", "--soft-weight", "0", "--gold-weight", "0")
     assert_refused(result, tmp_path / "out", "both 0")
