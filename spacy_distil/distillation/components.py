@@ -7,9 +7,9 @@ from typing import Any
 from spacy.language import Language
 from spacy.util import resolve_dot_names
 
-from .errors import DistillationError, TeacherError
-from .gold import has_gold
-from .pipes import find_distiller
+from spacy_distil.distillation.errors import DistillationError, TeacherError
+from spacy_distil.distillation.gold import has_gold
+from spacy_distil.distillation.pipes import find_distiller
 
 STREAM_SAMPLE = 100
 """Examples that are looked at in a corpus without end, as many as spaCy itself takes for initialisation."""

@@ -8,8 +8,8 @@ from enum import Enum
 
 from thinc.api import Model, get_array_module
 
-from .errors import DistillationError
-from .losses import Array, sigmoid_kl, sigmoid_logits, softmax_kl, softmax_logits
+from spacy_distil.distillation.errors import DistillationError
+from spacy_distil.distillation.losses import Array, sigmoid_kl, sigmoid_logits, softmax_kl, softmax_logits
 
 SMALLEST_JACOBIAN = 1e-30
 """p or p(1 - p) counts as at least this much when a Jacobian is divided out. A student that is so sure of the wrong

@@ -6,8 +6,8 @@ from typing import Any
 
 import spacy
 
-from .errors import LabelError, TeacherError
-from .teacher import load_teacher
+from spacy_distil.distillation.errors import LabelError, TeacherError
+from spacy_distil.distillation.teacher import load_teacher
 
 
 def align(component: str, student: Sequence[str], teacher: Sequence[str]) -> list[int]:

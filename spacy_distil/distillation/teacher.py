@@ -10,7 +10,7 @@ import srsly
 from spacy.language import Language
 from spacy.tokens import Doc
 
-from .errors import TeacherError
+from spacy_distil.distillation.errors import TeacherError
 
 BATCH_SIZE = 256
 """Docs that an upstream component of the teacher gets at once: a whole training batch, in all but odd cases."""

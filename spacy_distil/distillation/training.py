@@ -16,12 +16,13 @@ from spacy.ty import TrainableComponent
 from spacy.util import _pipe, logger
 from thinc.api import Optimizer
 
-from .batch import Batch
-from .components import check_gold, choose_components
-from .errors import DistillationError
-from .pipes import find_distiller
+from spacy_distil.distillation.batch import Batch
+from spacy_distil.distillation.components import check_gold, choose_components
+from spacy_distil.distillation.errors import DistillationError
+from spacy_distil.distillation.pipes import find_distiller
+from spacy_distil.distillation.teacher import Teacher, load_teacher
+
 from .pipes.encoder import EncoderPass
-from .teacher import Teacher, load_teacher
 
 CALLBACK = "spacy-distil.attach_teacher.v1"
 LABEL_READER = "spacy-distil.TeacherLabels.v1"

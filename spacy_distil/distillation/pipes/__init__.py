@@ -9,8 +9,8 @@ from typing import Any
 
 from spacy.pipeline import EntityRecognizer, TextCategorizer
 
-from ..batch import Batch
-from . import textcat, transition
+from spacy_distil.distillation.batch import Batch
+from spacy_distil.distillation.pipes import textcat, transition
 
 
 @dataclass(frozen=True)

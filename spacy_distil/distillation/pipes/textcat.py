@@ -4,11 +4,11 @@ from spacy.pipeline import TextCategorizer
 from spacy.training import Example
 from thinc.api import set_dropout_rate
 
-from ..batch import Batch
-from ..errors import LabelError
-from ..gold import has_gold
-from ..heads import find_head, soft_loss
-from ..labels import align, pick_columns
+from spacy_distil.distillation.batch import Batch
+from spacy_distil.distillation.errors import LabelError
+from spacy_distil.distillation.gold import has_gold
+from spacy_distil.distillation.heads import find_head, soft_loss
+from spacy_distil.distillation.labels import align, pick_columns
 
 
 def check(student: TextCategorizer, teacher: TextCategorizer) -> None:

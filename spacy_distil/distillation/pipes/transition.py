@@ -14,10 +14,10 @@ from spacy.pipeline.transition_parser import Parser
 from spacy.training import Example
 from thinc.api import set_dropout_rate
 
-from ..batch import Batch
-from ..errors import LabelError
-from ..labels import align, pick_columns
-from ..losses import softmax_kl
+from spacy_distil.distillation.batch import Batch
+from spacy_distil.distillation.errors import LabelError
+from spacy_distil.distillation.labels import align, pick_columns
+from spacy_distil.distillation.losses import softmax_kl
 
 Start = tuple[Any, Any]
 """A state, and the oracle's view of its document; None where that has no annotation."""
