@@ -59,3 +59,36 @@ def test_runs_are_neighbours_of_one_length():
     packed = Packed.from_lists([[1, 2], [3, 4], [5], [6, 7]])
     assert [(run.n_sequences, run.length) for run in packed.runs()] == [(2, 2), (1, 1), (1, 2)]
     assert packed.positions.tolist() == [0, 1, 0, 1, 0, 0, 1]
+
+
+@pytest.mark.parametrize("attend", [attend_in_runs, attend_padded])
+def test_filler_is_seen_by_no_piece_and_sees_none(attend):
+    packed = Packed.from_lists([[7] * 3, [7] * 3, [7] * 5])
+    filled = packed.filled(1000)
+    assert filled.n_filler == 5
+    qkv = torch.randn(16, 3 * HEADS * WIDTH, requires_grad=True)
+    context = attend(qkv, filled, HEADS)
+    torch.testing.assert_close(context[:11], attend(qkv[:11], packed, HEADS))
+    assert not context[11:].any()
+    context.sum().backward()
+    assert qkv.grad is not None
+    assert not qkv.grad[11:].any()
+
+
+@pytest.mark.parametrize("n_pieces", [1, 15, 16, 17, 100, 2047, 2048, 2049, 5000])
+def test_filler_leaves_few_sizes_within_the_budget(n_pieces):
+    packed = Packed.from_lists([[1] * n_pieces], types=[[1] * n_pieces])
+    filled = packed.filled(10_000)
+    assert filled.ids[:n_pieces].tolist() == packed.ids.tolist()
+    assert filled.positions[:n_pieces].tolist() == packed.positions.tolist()
+    assert filled.lengths == packed.lengths
+    assert filled.types is not None
+    assert len(filled.ids) == len(filled.positions) == len(filled.types)
+    assert n_pieces <= len(filled.ids) <= max(n_pieces + 15, 1.25 * n_pieces)
+    assert packed.filled(n_pieces).n_filler == 0
+    assert packed.filled(1).n_filler == 0, "a window beyond the budget is not filled"
+
+
+def test_batches_of_all_sizes_have_few_sizes_once_filled():
+    sizes = {len(Packed.from_lists([[1] * n_pieces]).filled(4096).ids) for n_pieces in range(1, 4097)}
+    assert len(sizes) < 40

@@ -102,3 +102,20 @@ def test_only_the_files_that_are_needed_are_fetched(monkeypatch, distilbert_fold
     load_checkpoint("org/name")
     assert len(asked) == 1
     assert not any(pattern.endswith((".bin", ".h5", ".onnx", "*")) for pattern in asked[0])
+
+
+def test_a_pickle_is_fetched_only_where_the_hub_has_no_safetensors(monkeypatch, distilbert_folder, tmp_path):
+    asked: list[list[str]] = []
+    folder = Path(shutil.copytree(distilbert_folder, tmp_path / "old"))
+    weights = safetensors.torch.load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+
+    def snapshot_download(name, *, revision, allow_patterns):
+        asked.append(allow_patterns)
+        if "pytorch_model.bin" in allow_patterns:
+            torch.save(weights, folder / "pytorch_model.bin")
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    assert load_checkpoint("org/name").config.model_type == "distilbert"
+    assert asked[1:] == [["pytorch_model.bin"]]

@@ -51,6 +51,7 @@ def test_averages_are_swapped_in_and_out_again(make_encoder, docs):
     values = {name: value.clone() for name, value in get_shim(model).encoder.state_dict().items()}
     with model.use_params(optimizer.averages):
         averaged = predict(model, docs)
+        np.testing.assert_allclose(averaged, np.concatenate(model.begin_update(docs)[0]), rtol=1e-4, atol=1e-5)
         for (_, name), average in optimizer.averages.items():
             swapped = dict(get_shim(model).encoder.named_parameters())[name]
             np.testing.assert_array_equal(swapped.detach().numpy().ravel(), average.ravel())
