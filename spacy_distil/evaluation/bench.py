@@ -6,6 +6,7 @@ them; values are medians over the rounds, and ratios are ratios of medians. Memo
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -351,11 +352,16 @@ def run_long_doc(path: Path, text: str, paragraphs: list[str], gpu_id: int) -> l
 
 
 def run_stream(path: Path, texts: list[str], n_docs: int, gpu_id: int) -> Stream:
-    """Follow the memory of a process in which Docs pass through a pipeline, at each tenth of them."""
+    """Follow the memory of a process in which Docs pass through a pipeline, at each tenth of them.
+
+    The texts come in random order, again and again: no two batches are alike, so that what is kept for each shape of a
+    batch shows.
+    """
     nlp = _load(path, gpu_id)
     every = max(1, n_docs // 10)
     docs, memory = [], []
-    for number, _ in enumerate(nlp.pipe(islice(cycle(texts), n_docs), batch_size=BATCH_SIZE), start=1):
+    stream = random.Random(0).choices(texts, k=n_docs)
+    for number, _ in enumerate(nlp.pipe(stream, batch_size=BATCH_SIZE), start=1):
         if number % every == 0:
             docs.append(number)
             memory.append(measure.current_memory())
