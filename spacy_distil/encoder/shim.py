@@ -119,6 +119,7 @@ class DistilBertShim(Shim):
         """Load the checkpoint that the options name, unless the encoder has weights already."""
         if self._model is None:
             options = self.options
+            resolve_precision(options.precision, get_torch_default_device())  # an error before long work
             self._adopt(
                 load_checkpoint(options.name, revision=options.revision, layers=options.layers, sha256=options.sha256)
             )

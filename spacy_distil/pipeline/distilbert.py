@@ -131,7 +131,8 @@ class DistilBert(Tok2Vec):
             return
         feeds_transformer_listeners = any(map(transformer_listener.is_one, self.listeners))
         for doc, tokens, cls in zip(docs, split_rows(encoded, "tokens"), encoded.cls, strict=True):
-            doc.tensor = tokens.copy()  # type: ignore[assignment]
+            # A Doc alone owns its batch: a copy would only cost its memory once more.
+            doc.tensor = tokens if len(docs) == 1 else tokens.copy()  # type: ignore[assignment]
             doc._.set(CLS_EXTENSION, torch2xp(cls).copy())
             if feeds_transformer_listeners:
                 transformer_listener.annotate(doc)
