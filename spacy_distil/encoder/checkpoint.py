@@ -179,7 +179,7 @@ def _read_weights(folder: Path, sha256: str | None) -> dict[str, Tensor]:
         paths = [folder / (WEIGHTS if (folder / WEIGHTS).exists() else OLD_WEIGHTS)]
     if sha256 is not None and len(paths) > 1:
         raise CheckpointError(
-            f"`sha256` is the digest of one file, and the weights in {str(folder)!r} are in {len(paths)}. Pin a `revision` instead."
+            f"`sha256` is the digest of one file, and the weights in {str(folder)!r} are in {len(paths)}. Pin a `revision`."
         )
     weights: dict[str, Tensor] = {}
     for path in paths:
