@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from spacy_distil.encoder.attention import attend
 from spacy_distil.encoder.config import EncoderConfig, LayerConfig
+from spacy_distil.encoder.dropout import dropout
 from spacy_distil.encoder.packed import Packed
 
 _ACTIVATIONS = {
@@ -51,7 +52,7 @@ class Embeddings(nn.Module):
         if hasattr(self, "token_type_embeddings"):
             rows = self.token_type_embeddings.weight
             x = x + (rows[0] if packed.types is None else rows[packed.types])
-        return F.dropout(normalize(x, self.LayerNorm), self.dropout, self.training)
+        return dropout(normalize(x, self.LayerNorm), self.dropout, self.training)
 
 
 class Attention(nn.Module):
@@ -95,9 +96,9 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, packed: Packed) -> Tensor:
         """(pieces, width) -> (pieces, width)"""
-        attended = F.dropout(self.attention(x, packed), self.attention_output_dropout, self.training)
+        attended = dropout(self.attention(x, packed), self.attention_output_dropout, self.training)
         x = normalize(attended + x, self.sa_layer_norm)
-        fed = F.dropout(self.ffn(x), self.dropout, self.training)
+        fed = dropout(self.ffn(x), self.dropout, self.training)
         return normalize(fed + x, self.output_layer_norm)
 
 

@@ -50,7 +50,7 @@ def test_no_piece_sees_another_sequence(attend):
 def test_dropout_drops_attention_weights_and_keeps_the_mean(attend):
     packed = Packed.from_lists([[0] * 4] * 2000)
     qkv = torch.ones(8000, 3 * HEADS * WIDTH)
-    context = attend(qkv, packed, HEADS, dropout=0.25)
+    context = attend(qkv, packed, HEADS, dropout_rate=0.25)
     assert torch.allclose(context.mean(), torch.tensor(1.0), atol=0.02)
     assert sorted({round(float(x), 3) for x in context.unique()}) == [0.0, 0.333, 0.667, 1.0, 1.333]
 
