@@ -141,6 +141,8 @@ def test_weights_in_several_files_are_read(folder, tmp_path: Path):
     transformers_model(folder).save_pretrained(tmp_path / "sharded", max_shard_size="20KB")
     assert len(list((tmp_path / "sharded").glob("model-*.safetensors"))) > 2
     assert_same_weights(build(tmp_path / "sharded"), build(folder))
+    with pytest.raises(CheckpointError, match="Pin a `revision`"):
+        load_checkpoint(str(tmp_path / "sharded"), sha256="0" * 64)
 
 
 def assert_same_weights(actual: DistilBertEncoder, expected: DistilBertEncoder) -> None:
