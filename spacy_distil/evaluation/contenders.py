@@ -181,7 +181,8 @@ class BareTorch:
     @torch.inference_mode()
     def __call__(self, batches: Sequence[Batch]) -> None:
         for batch in batches:
-            sequences = batch.packed.ids.split(list(batch.packed.lengths))
+            lengths = batch.packed.lengths
+            sequences = batch.packed.ids[: sum(lengths)].split(list(lengths))  # without filler
             ids = pad_sequence(list(sequences), batch_first=True)
             mask = pad_sequence([torch.ones_like(sequence) for sequence in sequences], batch_first=True)
             self.model(input_ids=ids.to(self.device), attention_mask=mask.to(self.device))
