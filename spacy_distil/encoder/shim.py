@@ -224,13 +224,15 @@ class DistilBertShim(Shim):
         backup = {name: parameters[name].data for name in chosen}
         for name, value in chosen.items():
             parameters[name].data = xp2torch(value, device=self.device).view_as(parameters[name])
-        self._plan = self._plan if not chosen else None
+        if chosen:
+            self._plan = None
         try:
             yield
         finally:
             for name, tensor in backup.items():
                 parameters[name].data = tensor
-            self._plan = self._plan if not chosen else None
+            if chosen:
+                self._plan = None
 
     # Batches
 
