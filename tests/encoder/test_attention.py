@@ -35,6 +35,17 @@ def test_both_ways_equal_the_formula_forward_and_backward(attend, lengths):
 
 
 @pytest.mark.parametrize("attend", [attend_in_runs, attend_padded])
+@pytest.mark.parametrize("n_filler", [0, 1, 13, 40])
+def test_without_gradient_every_length_equals_the_formula(attend, n_filler):
+    lengths = [length for length in range(1, 40) for _ in range(1 + length % 3)]
+    packed = Packed.from_lists([[0] * length for length in lengths])
+    filled = packed.filled(sum(lengths) + n_filler)
+    qkv = 5 * torch.randn(len(filled.ids), 3 * HEADS * WIDTH)
+    context = attend(qkv, filled, HEADS)
+    torch.testing.assert_close(context[: sum(lengths)], attend_slowly(qkv[: sum(lengths)], packed))
+
+
+@pytest.mark.parametrize("attend", [attend_in_runs, attend_padded])
 def test_no_piece_sees_another_sequence(attend):
     packed = Packed.from_lists([[0] * 3, [0] * 3, [0] * 5])
     qkv = torch.randn(11, 3 * HEADS * WIDTH)
