@@ -7,3 +7,7 @@ class CheckpointError(ValueError):
 
 class EncoderError(ValueError):
     """An encoder asked for what it can't do: it has no weights yet, its width does not match, …"""
+
+
+class CorpusError(ValueError):
+    """Texts that can't be read: a file that is not there, damaged, cut off, or without a text."""
