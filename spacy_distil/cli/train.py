@@ -23,8 +23,12 @@ logger = logging.getLogger("spacy")
 def train_cli(
     ctx: typer.Context,  # holds the overrides
     config_path: Annotated[Path, Arg(help="The student's config file", exists=True, dir_okay=False)],
-    teacher: Annotated[str, Opt("--teacher", "-t", help="Folder of a trained pipeline, or name of a package")],
     output_path: Annotated[Path, Opt("--output", "-o", help="Directory to store the student in")],
+    teacher: Annotated[
+        list[str] | None,
+        Opt("--teacher", "-t", help="Folder of a trained pipeline, or name of a package. Several are averaged"),
+    ] = None,
+    resume: Annotated[bool, Opt("--resume", "-r", help="Go on from the last checkpoint in the output directory")] = False,
     temperature: Annotated[float | None, Opt(help="Temperature of the soft labels [default: 2.0]")] = None,
     soft_weight: Annotated[float | None, Opt(help="Weight of what the teacher says [default: 1.0]")] = None,
     gold_weight: Annotated[float | None, Opt(help="Weight of gold labels, where there are any [default: 0.5]")] = None,
@@ -35,12 +39,12 @@ def train_cli(
     """
     Train a small pipeline, the student, to say what a trained one, the teacher, says.
 
-    Components of the same name learn from the teacher: textcat, textcat_multilabel and ner. Their labels come from the
-    teacher, unless the config has them, so that the corpus needs no annotation; where it has some, gold labels are mixed
-    in. All other components learn from gold labels, as in `spacy train`. The config's settings can be overridden on the
-    command line, as in --paths.train corpus/train.spacy.
+    Components of the same name learn from the teacher. Their labels come from the teacher, unless the config has them, so
+    that the corpus needs no annotation; where it has some, gold labels are mixed in. All other components learn from gold
+    labels, as in `spacy train`. All settings stand in the config's block [distillation], and can be overridden on the
+    command line like any other, as in --paths.train corpus/train.spacy --distillation.hidden.weight 1.0.
 
-    The same can be had from `spacy train`, by a config with the callback spacy-distil.attach_teacher.v1 as
+    The same can be had from `spacy train`, by a config with that block and the callback spacy-distil.attach_teacher.v1 as
     [initialize.after_init].
     """
     if verbose:
@@ -50,28 +54,31 @@ def train_cli(
     except NoSuchOption as error:  # click's own, which typer does not catch: it has another click inside
         msg.fail(error.message, "Overrides have a dot, as in --training.max_steps 100.", exits=1)
     import_code(code_path)
-    settings = {"temperature": temperature, "soft_weight": soft_weight, "gold_weight": gold_weight}
-    given = {name: value for name, value in settings.items() if value is not None}
-    train(config_path, teacher, output_path, use_gpu=use_gpu, overrides=overrides, **given)
+    settings = {"teacher": teacher, "temperature": temperature, "soft_weight": soft_weight, "gold_weight": gold_weight}
+    given = {name: value for name, value in settings.items() if value not in (None, [])}
+    train(config_path, output_path, use_gpu=use_gpu, resume=resume, overrides=overrides, **given)
 
 
 def train(
     config_path: Path,
-    teacher: str,
     output_path: Path,
     *,
     use_gpu: int = -1,
+    resume: bool = False,
     overrides: dict[str, Any] | None = None,
-    **settings: float,
+    **settings: Any,
 ) -> "Language":
     """Train a student, in `output_path/model-best` and `model-last`. Nothing is written before all checks have passed.
 
-    settings: temperature, soft_weight, gold_weight; see `spacy_distil.distillation.training.attach_teacher`.
+    resume: go on from the last checkpoint in `output_path`; see `spacy_distil.distillation.loop`.
+    settings: fields of [distillation] that overrule the config's; see `spacy_distil.distillation.settings`.
     RETURNS: the student.
     """
     from spacy import util
     from spacy.training.initialize import init_nlp
-    from spacy.training.loop import train as train_nlp
+
+    from spacy_distil.distillation.attach import detach
+    from spacy_distil.distillation.loop import train as train_nlp
 
     if output_path.exists() and not output_path.is_dir():
         msg.fail("The output path is a file", output_path, exits=1)
@@ -81,46 +88,50 @@ def train(
     try:
         msg.divider("Initializing pipeline")
         with show_validation_error(config_path, hint_fill=False):
-            add_teacher(config, teacher, **settings)
+            add_teacher(config, **settings)
             nlp = init_nlp(config, use_gpu=use_gpu)
         msg.good("Initialized pipeline")
-        msg.info(f"Learning from the teacher: {list(nlp.update.teacher.components)}")  # type: ignore[attr-defined]
+        msg.info(f"Learning from the teacher: {list(nlp.update.taught)}")  # type: ignore[attr-defined]
         output_path.mkdir(parents=True, exist_ok=True)
         msg.info(f"Saving to output directory: {output_path}")
         msg.divider("Training pipeline")
-        train_nlp(nlp, output_path, use_gpu=use_gpu, stdout=sys.stdout, stderr=sys.stderr)
+        train_nlp(nlp, output_path, use_gpu=use_gpu, resume=resume, stdout=sys.stdout, stderr=sys.stderr)
     except (OSError, ValueError) as error:  # as spaCy and this package call what the user can mend
         if logger.isEnabledFor(logging.DEBUG):
             raise
         msg.fail("The student can't be trained (--verbose shows where it stopped)", error, exits=1)
-    del nlp.update
+    detach(nlp)
     return nlp
 
 
-def add_teacher(config: "Config", teacher: str, **settings: float) -> None:
-    """Write into a student's config, not interpolated, what makes `spacy train` learn from a teacher: the callback, and the
-    readers of the labels of components that the teacher has and whose labels the config does not give.
+def add_teacher(config: "Config", **settings: Any) -> None:
+    """Write into a student's config, not interpolated, what makes `spacy train` learn from a teacher: the callback, the
+    settings, and the readers of the labels of components that a teacher has and whose labels the config does not give.
 
-    RAISES: TeacherError if the teacher can't be loaded; DistillationError if the config already has a callback there.
+    RAISES: TeacherError if a teacher can't be loaded; DistillationError if the settings make no sense, or the config has
+        another callback there.
     """
+    from spacy_distil.distillation.attach import CALLBACK, LABEL_READER
     from spacy_distil.distillation.errors import DistillationError
     from spacy_distil.distillation.pipes import find_distiller
+    from spacy_distil.distillation.settings import BLOCK, Settings
     from spacy_distil.distillation.teacher import load_teacher
-    from spacy_distil.distillation.training import CALLBACK, LABEL_READER
 
     initialize = config.setdefault("initialize", {})
     present = initialize.get("after_init")
-    if present:
+    if present and present.get("@callbacks") != CALLBACK:
         raise DistillationError(
-            f"The config already has a callback in [initialize.after_init]: {present}. Remove it, or, if it attaches "
-            "a teacher, use `spacy train`."
+            f"The config already has a callback in [initialize.after_init]: {present}. Remove it: the teacher is attached there."
         )
-    initialize["after_init"] = {"@callbacks": CALLBACK, "teacher": teacher, **settings}
-    teacher_nlp = load_teacher(teacher)
-    for name, block in config.interpolate()["components"].items():
-        teaches = name in teacher_nlp.component_names and find_distiller(teacher_nlp.get_pipe(name)) is not None
+    initialize["after_init"] = {"@callbacks": CALLBACK}
+    config.setdefault(BLOCK, {}).update(settings)
+    interpolated = config.interpolate()
+    teachers = Settings.from_block(interpolated[BLOCK]).teachers
+    for name, block in interpolated["components"].items():
+        pipes = [nlp.get_pipe(name) for nlp in map(load_teacher, teachers) if name in nlp.component_names]
+        teaches = any(find_distiller(pipe) and getattr(pipe, "label_data", None) for pipe in pipes)
         if not teaches or "factory" not in block:
             continue  # a sourced component brings its labels with it
         component = initialize.setdefault("components", {}).setdefault(name, {})
         if not component.get("labels"):
-            component["labels"] = {"@readers": LABEL_READER, "teacher": teacher, "component": name}
+            component["labels"] = {"@readers": LABEL_READER, "teacher": list(teachers), "component": name}

@@ -11,14 +11,12 @@ class Batch:
     """One batch of an update, for one component.
 
     examples: the student's documents (`predicted`) and what the corpus says of them (`reference`), which may be nothing.
-    teacher_docs: the same texts as the teacher's documents, in the same order, annotated by the teacher's encoders.
     drop: dropout rate of the student.
     temperature: see `losses.softmax_kl`.
     soft_weight, gold_weight: factors of the two gradients and losses.
     """
 
     examples: list[Example]
-    teacher_docs: list[Doc]
     drop: float
     temperature: float
     soft_weight: float

@@ -15,37 +15,45 @@ STREAM_SAMPLE = 100
 """Examples that are looked at in a corpus without end, as many as spaCy itself takes for initialisation."""
 
 
-def choose_components(student: Language, teacher: Language, components: Sequence[str] | None = None) -> list[str]:
-    """The components that the teacher teaches, in the student's order, each checked against its counterpart.
+def choose_components(
+    student: Language, teachers: Sequence[Language], components: Sequence[str] | None = None
+) -> dict[str, list[int]]:
+    """The components that are taught, in the student's order, each with the numbers of the teachers that have it, and
+    checked against its counterpart in each.
 
-    components: their names, or None for all that both pipelines have, that can be distilled and that are not frozen.
+    components: their names, or None for all that both student and a teacher have, that can be distilled and that are not
+        frozen.
     RAISES: TeacherError if there is none, or one of `components` can't be taught; LabelError if labels differ.
     """
-    possible = [
-        name
+    possible = {
+        name: [i for i, teacher in enumerate(teachers) if name in teacher.component_names]
         for name in _unfrozen(student)
-        if name in teacher.component_names and find_distiller(student.get_pipe(name)) is not None
-    ]
-    taught = [name for name in possible if components is None or name in components]
-    impossible = [name for name in components or [] if name not in possible]
+        if find_distiller(student.get_pipe(name)) is not None
+    }
+    taught = {name: able for name, able in possible.items() if able and (components is None or name in components)}
+    impossible = [name for name in components or [] if name not in taught]
     if impossible or not taught:
+        names = sorted({name for teacher in teachers for name in teacher.component_names})
         raise TeacherError(
             (f"The teacher can't teach {', '.join(map(repr, impossible))}. " if impossible else "Nothing to distil. ")
-            + f"Not frozen in the student: {_unfrozen(student)}; in the teacher: {teacher.component_names}. A component is "
-            "taught by the one of the same name, if both are a textcat, a textcat_multilabel or an ner: rename one, thaw it, "
-            "or leave it out of `components`."
+            + f"Not frozen in the student: {_unfrozen(student)}; in the teacher: {names}. A component is "
+            "taught by the one of the same name, if there is a distiller for its kind, as there is for all of spaCy's "
+            "trainable components: rename one, thaw it, or leave it out of `components`."
         )
-    for name in taught:
-        pupil: Any = student.get_pipe(name)
-        master: Any = teacher.get_pipe(name)
-        distiller = find_distiller(pupil)
-        if distiller is None or distiller is not find_distiller(master):
-            raise TeacherError(
-                f"Component '{name}' is a {type(pupil).__name__} in the student and a {type(master).__name__} in the "
-                "teacher. Rename one of them, or leave it out of `components`."
-            )
-        distiller.check(pupil, master)
+    for name, able in taught.items():
+        for i in able:
+            _check_pair(name, student.get_pipe(name), teachers[i].get_pipe(name))
     return taught
+
+
+def _check_pair(name: str, student: Any, teacher: Any) -> None:
+    distiller = find_distiller(student)
+    if distiller is None or distiller is not find_distiller(teacher):
+        raise TeacherError(
+            f"Component '{name}' is a {type(student).__name__} in the student and a {type(teacher).__name__} in the "
+            "teacher. Rename one of them, or leave it out of `components`."
+        )
+    distiller.check(student, teacher)
 
 
 def check_gold(student: Language, taught: Sequence[str]) -> None:

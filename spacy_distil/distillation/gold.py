@@ -1,21 +1,26 @@
-"""Whether a corpus says anything of what a component learns. Missing annotation is no annotation of "nothing here"."""
+"""What a corpus, or another pipeline, says of what a component learns. Missing annotation is no annotation of "nothing
+here"."""
 
 from functools import singledispatch
 from typing import Any
 
+from spacy.attrs import DEP, HEAD, TAG
 from spacy.pipeline import (
     DependencyParser,
     EditTreeLemmatizer,
     EntityLinker,
     EntityRecognizer,
     Morphologizer,
+    MultiLabel_TextCategorizer,
     SentenceRecognizer,
     SpanCategorizer,
     Tagger,
     TextCategorizer,
 )
 from spacy.pipeline.span_finder import SpanFinder
-from spacy.tokens import Doc
+from spacy.tokens import Doc, Span
+
+from spacy_distil.distillation.errors import DistillationError
 
 
 @singledispatch
@@ -71,6 +76,81 @@ def _(pipe: SpanCategorizer | SpanFinder, reference: Doc) -> bool:
 @has_gold.register
 def _(pipe: EntityLinker, reference: Doc) -> bool:
     return any(token.ent_kb_id for token in reference)
+
+
+@singledispatch
+def take_over(pipe: Any, source: Doc, target: Doc) -> None:
+    """Write into a document what another one, of the same tokens, annotates of that which the component predicts."""
+    raise DistillationError(
+        f"Component '{pipe.name}' is a {type(pipe).__name__}, whose annotation can't be taken over from a teacher. Annotate "
+        "the corpus for evaluation, or register the component's class with spacy_distil.distillation.gold.take_over."
+    )
+
+
+@take_over.register
+def _(pipe: TextCategorizer, source: Doc, target: Doc) -> None:
+    best = max(pipe.labels, key=source.cats.__getitem__)
+    target.cats = {**target.cats, **{label: float(label == best) for label in pipe.labels}}
+
+
+@take_over.register
+def _(pipe: MultiLabel_TextCategorizer, source: Doc, target: Doc) -> None:
+    threshold = pipe.cfg["threshold"]
+    target.cats = {**target.cats, **{label: float(source.cats[label] >= threshold) for label in pipe.labels}}
+
+
+@take_over.register
+def _(pipe: EntityRecognizer, source: Doc, target: Doc) -> None:
+    target.set_ents([Span(target, ent.start, ent.end, label=ent.label_) for ent in source.ents], default="outside")
+
+
+@take_over.register
+def _(pipe: DependencyParser, source: Doc, target: Doc) -> None:
+    _copy(source, target, [DEP, HEAD])
+
+
+@take_over.register
+def _(pipe: Tagger, source: Doc, target: Doc) -> None:
+    _copy(source, target, [TAG])
+
+
+@take_over.register
+def _(pipe: Morphologizer, source: Doc, target: Doc) -> None:
+    for given, token in zip(source, target, strict=True):
+        token.pos_ = given.pos_
+        token.set_morph(str(given.morph))
+
+
+@take_over.register
+def _(pipe: SentenceRecognizer, source: Doc, target: Doc) -> None:
+    for given, token in zip(source, target, strict=True):
+        token.is_sent_start = given.is_sent_start
+
+
+@take_over.register
+def _(pipe: EditTreeLemmatizer, source: Doc, target: Doc) -> None:
+    for given, token in zip(source, target, strict=True):
+        token.lemma_ = given.lemma_
+
+
+@take_over.register(SpanCategorizer)
+@take_over.register(SpanFinder)
+def _(pipe: SpanCategorizer | SpanFinder, source: Doc, target: Doc) -> None:
+    key = pipe.cfg["spans_key"]
+    target.spans[key] = [Span(target, span.start, span.end, label=span.label_) for span in source.spans.get(key, [])]
+
+
+@take_over.register
+def _(pipe: EntityLinker, source: Doc, target: Doc) -> None:
+    ents = [Span(target, ent.start, ent.end, label=ent.label_, kb_id=ent.kb_id_) for ent in source.ents]
+    target.set_ents(ents, default="outside")
+
+
+def _copy(source: Doc, target: Doc, attributes: list[int]) -> None:
+    for token in source:  # attributes are hashes of strings that the target's vocabulary may lack
+        target.vocab.strings.add(token.tag_)
+        target.vocab.strings.add(token.dep_)
+    target.from_array(attributes, source.to_array(attributes))
 
 
 def _annotated(reference: Doc, attribute: str) -> bool:

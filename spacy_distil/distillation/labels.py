@@ -1,6 +1,6 @@
 """Labels of teacher and student, aligned by name: the same label must never be compared with another by position."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -26,7 +26,7 @@ def align(component: str, student: Sequence[str], teacher: Sequence[str]) -> lis
             f"[initialize.components.{component}.labels]\n"
             '@readers = "spacy-distil.TeacherLabels.v1"\nteacher = "…"\n'
             f'component = "{component}"\n\n'
-            "or leave the component out of `components` in [initialize.after_init], so that it learns from gold labels alone."
+            "or leave the component out of `components` in [distillation], so that it learns from gold labels alone."
         )
     column = {label: i for i, label in enumerate(teacher)}
     return [column[label] for label in student]
@@ -37,22 +37,35 @@ def pick_columns(scores: Any, columns: list[int]) -> Any:
     return scores if columns == list(range(scores.shape[1])) else scores[:, columns]
 
 
+def check_corpus(component: str, used: Iterable[str], known: Collection[str]) -> None:
+    """Whether a component knows the labels that the corpus gives it to learn.
+
+    RAISES: LabelError if not.
+    """
+    unknown = sorted(label for label in used if label not in known)
+    if unknown:
+        raise LabelError(
+            f"Component '{component}': the corpus has the labels {_names(unknown)}, which the component does not know. Rename "
+            "or remove them in the corpus, or set gold_weight = 0 to learn from the teacher alone."
+        )
+
+
 @spacy.registry.readers("spacy-distil.TeacherLabels.v1")
-def teacher_labels(teacher: str, component: str) -> Any:
+def teacher_labels(teacher: str | list[str], component: str) -> Any:
     """The `label_data` of a component of the teacher, for `[initialize.components.NAME.labels]`.
 
     The labels then need not be found in the corpus, which may have no annotation at all.
 
-    teacher (str): folder or package of a trained pipeline.
+    teacher (Union[str, List[str]]): folder or package of a trained pipeline; of several, the first that has the component.
     component (str): the component's name in it.
-    RAISES: TeacherError if the teacher can't be loaded, has no such component, or the component has no labels.
+    RAISES: TeacherError if a teacher can't be loaded, none has such a component, or the component has no labels.
     """
-    nlp = load_teacher(teacher)
-    if component not in nlp.component_names:
-        raise TeacherError(
-            f"The teacher '{teacher}' has no component '{component}' to take labels from. "
-            f"It has {_names(nlp.component_names)}."
-        )
+    teachers = [teacher] if isinstance(teacher, str) else teacher
+    pipelines = {name: load_teacher(name) for name in teachers}
+    teacher, nlp = next(((t, p) for t, p in pipelines.items() if component in p.component_names), (None, None))
+    if nlp is None:
+        has = "; ".join(f"'{name}' has {_names(pipeline.component_names)}" for name, pipeline in pipelines.items())
+        raise TeacherError(f"There is no component '{component}' to take labels from: {has}.")
     label_data = getattr(nlp.get_pipe(component), "label_data", None)
     if not label_data:
         raise TeacherError(

@@ -50,6 +50,14 @@ def sigmoid_kl(student: Array, teacher: Array, temperature: float = 1.0) -> tupl
     return temperature**2 * float(divergence.sum(dtype="float64")), temperature * (q - p)
 
 
+def softmax(logits: Array) -> Array:
+    return _exp(_log_softmax(logits))
+
+
+def sigmoid(logits: Array) -> Array:
+    return _exp(_log_sigmoid(logits))
+
+
 def softmax_logits(probabilities: Array) -> Array:
     """Logits of which these are the softmax, (rows, classes): their logarithms. They differ from the model's own by a
     constant per row, to which every softmax is blind, so a temperature needs no access to the model."""

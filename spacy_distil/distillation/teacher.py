@@ -1,22 +1,35 @@
-"""The teacher: loaded once, fed with the student's tokens on its own vocabulary, run without gradient."""
+"""The teacher: loaded once, fed with the student's tokens on its own vocabulary, run without gradient, and not at all where
+its answers are known."""
 
-from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy
 import spacy
 import srsly
+from spacy.attrs import IDX, LENGTH
 from spacy.language import Language
 from spacy.tokens import Doc
+from thinc.util import to_numpy
 
+from spacy_distil.distillation.cache import AnswerStore, Space
 from spacy_distil.distillation.errors import TeacherError
+from spacy_distil.distillation.lessons import Answer, Array
+
+Ask = Callable[[Any, Sequence[Doc], Sequence[Array]], list[Answer]]
+
+_NOTHING = numpy.zeros(0, dtype="int64")
 
 BATCH_SIZE = 256
 """Docs that an upstream component of the teacher gets at once: a whole training batch, in all but odd cases."""
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=None)
 def load_teacher(teacher: str) -> Language:
     """Load the pipeline that teaches. Called again with the same name, it gives the same pipeline: each block of a
     config that asks for the teacher's labels gets them from one load.
@@ -43,13 +56,31 @@ class Teacher:
     """A trained pipeline, of which some components teach the student's of the same name.
 
     nlp: the pipeline.
-    components: names of the components that teach.
+    components: names of the components that are asked, its encoders among them where their hidden states teach.
+    store: where its answers are kept; None asks it anew each time.
     """
 
-    def __init__(self, nlp: Language, components: Iterable[str]) -> None:
+    def __init__(self, nlp: Language, components: Iterable[str], store: AnswerStore | None = None) -> None:
         self.nlp = nlp
         self.components = tuple(components)
+        self.store = store
         self._upstream = _upstream(nlp, self.components)
+        self._spaces: dict[str, Space] = {}
+
+    @cached_property
+    def digest(self) -> str:
+        """Of all that its answers depend on: two teachers that could differ in one have different digests."""
+        digest = hashlib.blake2b(digest_size=16)
+        folder = self.nlp.path
+        if folder is None:
+            digest.update(self.nlp.to_bytes())
+        else:
+            for path in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
+                digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
+                with path.open("rb") as file:
+                    while block := file.read(1 << 24):
+                        digest.update(block)
+        return digest.hexdigest()
 
     def annotate(self, docs: Sequence[Doc]) -> list[Doc]:
         """The teacher's own documents, ready for the teaching components.
@@ -61,11 +92,80 @@ class Teacher:
         docs: the student's documents, of which only the tokens are read.
         RETURNS: as many documents, with the same tokens.
         """
-        taught = [Doc(self.nlp.vocab, words=[t.text for t in d], spaces=[bool(t.whitespace_) for t in d]) for d in docs]
+        taught = self.copy(docs)
         for name in self._upstream:
             pipe: Any = self.nlp.get_pipe(name)
             taught = list(pipe.pipe(taught, batch_size=BATCH_SIZE))
         return taught
+
+    def copy(self, docs: Sequence[Doc]) -> list[Doc]:
+        """Bare documents with the same tokens, on the teacher's vocabulary."""
+        return [Doc(self.nlp.vocab, words=[t.text for t in d], spaces=[bool(t.whitespace_) for t in d]) for d in docs]
+
+    def hear(self, docs: Sequence[Doc]) -> Hearing:
+        return Hearing(self, docs)
+
+    def space(self, question: str) -> Space | None:
+        """The place of the answers to a question, in the store."""
+        if self.store is None:
+            return None
+        if question not in self._spaces:
+            self._spaces[question] = self.store.space(f"{self.digest} {question}")
+        return self._spaces[question]
+
+
+class Hearing:
+    """A teacher before one batch: it reads, once, those documents whose answers are not in the store.
+
+    docs: the student's.
+    """
+
+    def __init__(self, teacher: Teacher, docs: Sequence[Doc]) -> None:
+        self.teacher, self.docs = teacher, docs
+        self._annotated: dict[int, Doc] = {}
+
+    def ask(
+        self, name: str, ask: Ask, premises: Sequence[Array] | None = None, *, question: str = "scores"
+    ) -> list[Answer]:
+        """What a component says of each document.
+
+        name: the component's.
+        ask: gives its answers, from the component, its documents and their premises.
+        premises: what the answers depend on beside the tokens, see `Distiller`.
+        question: tells this `ask` from others of the same component.
+        """
+        pipe: Any = self.teacher.nlp.get_pipe(name)
+        space = self.teacher.space(f"{name} {question}")
+        given = list(premises) if premises is not None else [_NOTHING] * len(self.docs)
+        answers: list[Answer | None] = [None] * len(self.docs)
+        keys = []
+        if space is not None:
+            keys = [_key(doc, premise) for doc, premise in zip(self.docs, given, strict=True)]
+            answers = [space.get(key) for key in keys]
+        missing = [i for i, answer in enumerate(answers) if answer is None]
+        if missing:
+            self._annotate(missing)
+            fresh = ask(pipe, [self._annotated[i] for i in missing], [given[i] for i in missing])
+            for i, answer in zip(missing, fresh, strict=True):
+                answers[i] = answer
+                if space is not None:
+                    space.put(keys[i], {key: to_numpy(array) for key, array in answer.items()})
+        asarray = pipe.model.ops.asarray
+        return [{key: asarray(array) for key, array in answer.items()} for answer in answers if answer is not None]
+
+    def _annotate(self, numbers: list[int]) -> None:
+        unread = [i for i in numbers if i not in self._annotated]
+        if unread:
+            self._annotated.update(zip(unread, self.teacher.annotate([self.docs[i] for i in unread]), strict=True))
+
+
+def _key(doc: Doc, premise: Array) -> bytes:
+    """The document's text, its division into tokens, and the premise."""
+    digest = hashlib.blake2b(digest_size=20)
+    text, tokens, given = doc.text.encode(), doc.to_array([IDX, LENGTH]).tobytes(), to_numpy(premise)
+    for part in (text, tokens, str((given.dtype.str, given.shape)).encode(), given.tobytes()):
+        digest.update(len(part).to_bytes(8, "little") + part)
+    return digest.digest()
 
 
 def _upstream(nlp: Language, components: Sequence[str]) -> list[str]:

@@ -8,10 +8,7 @@ import spacy
 from spacy.language import Language
 from thinc.api import fix_random_seed
 
-from spacy_distil.distillation.teacher import Teacher
-from spacy_distil.distillation.training import DistillationUpdate
-
-from .toy import SENTIMENTS, TOPICS, examples
+from .toy import SENTIMENTS, TOPICS, attached, examples
 
 OURS = {"@architectures": "spacy-distil.DistilBertListener.v1"}
 SPACYS = {"@architectures": "spacy.Tok2VecListener.v1", "width": 32}
@@ -48,9 +45,7 @@ def build(folder: Path, listener: dict, layers: list[int] | None = None) -> Lang
 
 
 def attach(student: Language, teacher: Language) -> None:
-    student.update = DistillationUpdate(  # type: ignore[method-assign]
-        student, Teacher(teacher, HEADS), temperature=2.0, soft_weight=1.0, gold_weight=0.5
-    )
+    student.update = attached(student, teacher, components=HEADS)  # type: ignore[method-assign]
 
 
 @LISTENERS

@@ -13,7 +13,7 @@ from spacy_distil.distillation.batch import Batch
 from spacy_distil.distillation.heads import Head, find_head
 from spacy_distil.distillation.pipes import find_distiller
 
-from .toy import SENTIMENTS, example, examples, sentences
+from .toy import SENTIMENTS, example, examples, lesson, sentences
 
 ENCODER = {
     "@architectures": "spacy.HashEmbedCNN.v2",
@@ -92,18 +92,18 @@ CASES = {
 def test_gradient_of_the_weights_equals_finite_differences(case, temperature):
     factory, model, head = CASES[case]
     student, teacher = (random_pipeline(factory, model, seed) for seed in (1, 2))
-    pipe, teacher_pipe = student.get_pipe("head"), teacher.get_pipe("head")
+    pipe = student.get_pipe("head")
     if head is not None:
         assert find_head(pipe.model, "head") is head
     docs = sentences(4, seed=3)
-    teacher_docs = [example(doc, teacher.vocab).x for doc in docs]
+    lessons = [lesson(teacher, "head", [example(doc, student.vocab).x for doc in docs])]
 
     def loss() -> float:
         fix_random_seed(0)  # ner drops out a tenth of its hidden values whatever the rate
         random.seed(0)
         egs = [example(doc, student.vocab) for doc in docs]
-        batch = Batch(egs, teacher_docs, drop=0.0, temperature=temperature, soft_weight=1.0, gold_weight=0.0)
-        return find_distiller(pipe).update(pipe, teacher_pipe, batch)
+        batch = Batch(egs, drop=0.0, temperature=temperature, soft_weight=1.0, gold_weight=0.0)
+        return find_distiller(pipe).update(pipe, lessons, batch)
 
     loss()
     parameters = [
@@ -141,7 +141,7 @@ def test_gold_alone_is_exactly_spacys_own_update(factory):
         egs = examples(6, seed=3, annotate="sentiment", vocab=student.vocab)
         fix_random_seed(0)
         if distil:
-            find_distiller(pipe).update(pipe, None, Batch(egs, [], 0.1, 1.0, 0.0, 1.0))
+            find_distiller(pipe).update(pipe, [], Batch(egs, 0.1, 1.0, 0.0, 1.0))
         else:
             pipe.update(egs, drop=0.1, sgd=None)
         gradients.append(

@@ -14,7 +14,7 @@ from spacy_distil.distillation.heads import find_head
 from spacy_distil.distillation.pipes import find_distiller
 from spacy_distil.distillation.teacher import Teacher
 
-from .toy import HEADS, TOPICS, build, example, examples, sentences
+from .toy import HEADS, TOPICS, build, example, examples, lesson, sentences
 
 
 def gradient_of(name, docs, teacher, *, soft=1.0, gold=1.0, **settings):
@@ -23,10 +23,10 @@ def gradient_of(name, docs, teacher, *, soft=1.0, gold=1.0, **settings):
     pipe = nlp.get_pipe(name)
     pipe.cfg.update(settings)
     egs = [example(doc, nlp.vocab) for doc in docs]
-    taught = Teacher(teacher, HEADS).annotate([eg.x for eg in egs])
-    batch = Batch(egs, taught, drop=0.0, temperature=2.0, soft_weight=soft, gold_weight=gold)
+    lessons = [lesson(teacher, name, [eg.x for eg in egs])] if soft else []
+    batch = Batch(egs, drop=0.0, temperature=2.0, soft_weight=soft, gold_weight=gold)
     fix_random_seed(0)
-    loss = find_distiller(pipe).update(pipe, teacher.get_pipe(name) if soft else None, batch)
+    loss = find_distiller(pipe).update(pipe, lessons, batch)
     grads = [n.get_grad(k).ravel() for n in pipe.model.walk() for k in n.param_names if n.has_grad(k)]
     return (numpy.concatenate(grads) if grads else numpy.zeros(1)), loss
 
@@ -84,8 +84,8 @@ def test_labels_in_another_order_get_their_own_gradient(teacher):
     pipe = nlp.get_pipe("textcat")
     pipe.cfg["labels"].reverse()
     egs = examples(1, seed=5, vocab=nlp.vocab)
+    find_distiller(pipe).update(pipe, [lesson(teacher, "textcat", [eg.x for eg in egs])], Batch(egs, 0.0, 1.0, 1.0, 0.0))
     taught = Teacher(teacher, HEADS).annotate([eg.x for eg in egs])
-    find_distiller(pipe).update(pipe, teacher.get_pipe("textcat"), Batch(egs, taught, 0.0, 1.0, 1.0, 0.0))
     cats = dict(zip(teacher.get_pipe("textcat").labels, teacher.get_pipe("textcat").predict(taught)[0], strict=True))
     expected = [1 / 3 - cats[label] for label in pipe.labels]  # the student starts from equal scores
     numpy.testing.assert_allclose(pipe.model.get_ref("output_layer").get_grad("b"), expected, atol=1e-5)
@@ -102,8 +102,8 @@ def test_moves_in_another_order_get_their_own_gradient(teacher):
     assert sorted(moves) == sorted(teachers_moves)
     assert moves != teachers_moves
     egs = [Example(Doc(nlp.vocab, words=["Lyra"]), Doc(nlp.vocab, words=["Lyra"]))]  # one token, one state
+    find_distiller(pipe).update(pipe, [lesson(teacher, "ner", [egs[0].x])], Batch(egs, 0.0, 1.0, 1.0, 0.0))
     taught = Teacher(teacher, HEADS).annotate([egs[0].x])
-    find_distiller(pipe).update(pipe, taught_pipe, Batch(egs, taught, 0.0, 1.0, 1.0, 0.0))
     scores = taught_pipe.model.predict(taught).predict(pipe.moves.init_batch([egs[0].x]))[0]
     probability = dict(zip(teachers_moves, numpy.exp(scores) / numpy.exp(scores).sum(), strict=True))
     expected = [1 / len(moves) - probability[move] for move in moves]  # the student starts from equal scores
@@ -118,8 +118,7 @@ def test_move_that_the_corpus_never_showed_is_learnt_from_the_teacher(teacher):
     pipe.initialize(lambda: examples(3, seed=0, vocab=nlp.vocab), nlp=nlp)
     pipe.add_label("PLACE")
     egs = examples(3, seed=5, vocab=nlp.vocab)
-    taught = Teacher(teacher, HEADS).annotate([eg.x for eg in egs])
-    find_distiller(pipe).update(pipe, teacher.get_pipe("ner"), Batch(egs, taught, 0.0, 1.0, 1.0, 0.0))
+    find_distiller(pipe).update(pipe, [lesson(teacher, "ner", [eg.x for eg in egs])], Batch(egs, 0.0, 1.0, 1.0, 0.0))
     added = [i for i in range(pipe.moves.n_moves) if pipe.moves.get_class_name(i).endswith("-PLACE")]
     assert pipe.model.get_ref("upper").get_grad("b")[added].all()
 

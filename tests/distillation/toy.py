@@ -11,6 +11,12 @@ from spacy.training import Example
 from spacy.vocab import Vocab
 from thinc.api import Adam, Config, fix_random_seed
 
+from spacy_distil.distillation.lessons import Lesson
+from spacy_distil.distillation.pipes import find_distiller
+from spacy_distil.distillation.settings import Settings
+from spacy_distil.distillation.teacher import Teacher
+from spacy_distil.distillation.update import DistillationUpdate
+
 NAMES = {
     "PERSON": ["Alma", "Bruno Stone", "Carla Rivers", "Dario", "Elif Novak", "Farid"],
     "PLACE": ["Lyra", "Port Amber", "Kestrel", "Venn Hill"],
@@ -175,6 +181,23 @@ def train_teacher() -> Language:
             batch = examples(16, seed=step, annotate=annotate, vocab=nlp.vocab)
             nlp.update(batch, exclude=[other], drop=0.1)
     return nlp
+
+
+def settings(**fields) -> Settings:
+    """A `[distillation]` block."""
+    return Settings.from_block({"teacher": "a teacher in memory", **fields})
+
+
+def attached(student: Language, *teachers: Language, components: tuple[str, ...] = HEADS, **fields) -> DistillationUpdate:
+    """An update that learns from teachers in memory."""
+    taught = {name: list(range(len(teachers))) for name in components}
+    return DistillationUpdate(student, [Teacher(nlp, components) for nlp in teachers], taught, settings(**fields))
+
+
+def lesson(teacher: Language, name: str, docs: list[Doc], premises=None) -> Lesson:
+    """What a component of the teacher says of the student's documents."""
+    pipe = teacher.get_pipe(name)
+    return Lesson(pipe, Teacher(teacher, [name]).hear(docs).ask(name, find_distiller(pipe).ask, premises))
 
 
 def agreement(student: Language, teacher: Language) -> dict[str, float]:

@@ -1,39 +1,85 @@
 """How each family of components learns from its counterpart in a teacher: one file a family.
 
 A distiller adds up the soft gradient and, where the corpus has annotation, the gold one *before* its single backward pass.
+Another package adds distillers for its own components by the entry-point group `spacy_distil_distillers`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
 from typing import Any
 
-from spacy.pipeline import EntityRecognizer, TextCategorizer
+from spacy.pipeline import (
+    EditTreeLemmatizer,
+    EntityLinker,
+    EntityRecognizer,
+    SpanCategorizer,
+    Tagger,
+    TextCategorizer,
+)
+from spacy.pipeline.span_finder import SpanFinder
+from spacy.tokens import Doc
+from spacy.training import Example
 
 from spacy_distil.distillation.batch import Batch
-from spacy_distil.distillation.pipes import textcat, transition
+from spacy_distil.distillation.errors import DistillationError
+from spacy_distil.distillation.lessons import Answer, Array, Lesson
+from spacy_distil.distillation.pipes import linker, span_finder, spancat, textcat, tokens, transition
+
+ENTRY_POINTS = "spacy_distil_distillers"
 
 
 @dataclass(frozen=True)
 class Distiller:
     """What a family of components needs to know.
 
+    component: the class of the components; it stands for its subclasses too, unless they have a distiller of their own.
     check: takes the student's component and the teacher's, and raises a LabelError or DistillationError if the one can't
         learn from the other. Runs before any work.
-    update: takes the two and a batch, runs one forward and at most one backward pass of the student's component, and
-        gives the weighted loss; the optimiser's step is the caller's. The teacher's component is None where there is none, or
-        no weight on what it says: gold labels alone.
+    ask: takes the teacher's component, documents that the components which it builds on have annotated, and the premises;
+        gives an answer for each document. No gradient, and nothing that depends on the student but the premises.
+    update: takes the student's component, a lesson from each teacher, and a batch; runs one forward and at most one
+        backward pass and gives the weighted loss. The optimiser's step is the caller's. No lessons: gold labels alone.
+    premises: takes the student's component and examples; gives for each an array of integers with all that an answer
+        depends on beside the document's tokens, such as suggested spans. None: nothing.
     """
 
+    component: type
     check: Callable[[Any, Any], None]
-    update: Callable[[Any, Any, Batch], float]
+    ask: Callable[[Any, Sequence[Doc], Sequence[Array]], list[Answer]]
+    update: Callable[[Any, Sequence[Lesson], Batch], float]
+    premises: Callable[[Any, Sequence[Example]], list[Array]] | None = None
 
 
-DISTILLERS: dict[type, Distiller] = {
-    EntityRecognizer: Distiller(transition.check, transition.update),
-    TextCategorizer: Distiller(textcat.check, textcat.update),
-}
+DISTILLERS = (
+    Distiller(EntityRecognizer, transition.check, transition.ask, transition.update),
+    Distiller(TextCategorizer, textcat.check, textcat.ask, textcat.update),
+    Distiller(Tagger, tokens.check, tokens.ask, tokens.update),
+    Distiller(EditTreeLemmatizer, tokens.check, tokens.ask, tokens.update),
+    Distiller(SpanCategorizer, spancat.check, spancat.ask, spancat.update, spancat.premises),
+    Distiller(SpanFinder, span_finder.check, span_finder.ask, span_finder.update),
+    Distiller(EntityLinker, linker.check, linker.ask, linker.update, linker.premises),
+)
 
 
 def find_distiller(pipe: Any) -> Distiller | None:
     """The distiller of the component's class or of the nearest class above it, None if there is none."""
-    return next((DISTILLERS[base] for base in type(pipe).__mro__ if base in DISTILLERS), None)
+    known = {distiller.component: distiller for distiller in (*DISTILLERS, *_of_other_packages())}
+    return next((known[base] for base in type(pipe).__mro__ if base in known), None)
+
+
+@cache
+def _of_other_packages() -> tuple[Distiller, ...]:
+    return tuple(_load(entry_points(group=ENTRY_POINTS)))
+
+
+def _load(points: Iterable[Any]) -> Iterable[Distiller]:
+    for point in points:
+        distiller = point.load()
+        if not isinstance(distiller, Distiller):
+            raise DistillationError(
+                f"The entry point '{point.name}' of the group {ENTRY_POINTS} is {point.value}, which is a "
+                f"{type(distiller).__name__} and no Distiller. Mend or uninstall the package that has it."
+            )
+        yield distiller

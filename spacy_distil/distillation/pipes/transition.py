@@ -1,4 +1,4 @@
-"""Distils `ner`: a row of scores, one for each move, in every state that a transition system passes through.
+"""Distils `ner` and `parser`: a row of scores, one for each move, in every state that a transition system passes through.
 
 The student walks along its own moves, as in spaCy's own training, and learns in each state what the teacher would have scored
 there: a step model reads token indices only, so that both can score the same state. Where the corpus has annotation, spaCy's
@@ -10,19 +10,23 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy
+from spacy.ml.parser_model import ParserStepModel
 from spacy.pipeline.transition_parser import Parser
+from spacy.tokens import Doc
 from spacy.training import Example
 from thinc.api import set_dropout_rate
 
 from spacy_distil.distillation.batch import Batch
 from spacy_distil.distillation.errors import LabelError
+from spacy_distil.distillation.heads import Head, mean_logits
 from spacy_distil.distillation.labels import align, pick_columns
+from spacy_distil.distillation.lessons import Answer, Array, Lesson
 from spacy_distil.distillation.losses import softmax_kl
 
 Start = tuple[Any, Any]
 """A state, and the oracle's view of its document; None where that has no annotation."""
 Score = Callable[[Sequence[Any]], numpy.ndarray]
-"""The teacher's scores of some states, (states, moves), in the student's order of moves."""
+"""The teachers' scores of some states, (states, moves), in the student's order of moves."""
 
 
 def check(student: Parser, teacher: Parser) -> None:
@@ -30,29 +34,52 @@ def check(student: Parser, teacher: Parser) -> None:
     align(student.name, _moves(student), _moves(teacher))
 
 
-def update(student: Parser, teacher: Parser | None, batch: Batch) -> float:
+def ask(teacher: Parser, docs: Sequence[Doc], premises: Sequence[Array]) -> list[Answer]:
+    """tokens: (tokens, hidden width), from which the two small layers above score any state: what states there will be
+    depends on the student."""
+    rows = teacher.model.get_ref("tok2vec").predict(docs)
+    ends = numpy.cumsum([len(doc) for doc in docs])
+    return [{"tokens": rows[end - len(doc) : end]} for doc, end in zip(docs, ends, strict=True)]
+
+
+def update(student: Parser, lessons: Sequence[Lesson], batch: Batch) -> float:
     """Losses and gradients are sums over states, as spaCy's are; the gold loss is spaCy's own, the sum of the squared
     gradient. The loss adds up both: read it as a trend."""
     max_moves = _draw_cut_size(student)
-    if teacher is None:
+    if not lessons:
         student._ensure_labels_are_added([example.reference for example in batch.examples])
         return _learn(student, _gold_starts(student, batch, max_moves), None, batch, max_moves)
     # spaCy gives a move that the corpus has not shown no gradient, but the teacher knows it.
     student.model.attrs["unseen_classes"].clear()
-    # Never `begin_update`: it drops out a tenth of the states, whatever the dropout rate.
-    step = teacher.model.predict(batch.teacher_docs)
-    columns = align(student.name, _moves(student), _moves(teacher))
+    steps = [_step_model(lesson, batch.docs) for lesson in lessons]
+    columns = [align(student.name, _moves(student), _moves(lesson.teacher)) for lesson in lessons]
 
     def score(states: Sequence[Any]) -> numpy.ndarray:
-        return numpy.ascontiguousarray(pick_columns(step.predict(states), columns))
+        each = [pick_columns(step.predict(states), order) for step, order in zip(steps, columns, strict=True)]
+        return numpy.ascontiguousarray(mean_logits(Head.SOFTMAX, each))
 
     loss = _learn(student, _teacher_starts(student, score, batch, max_moves), score, batch, max_moves)
-    step.clear_memory()
+    for step in steps:
+        step.clear_memory()
     return loss
 
 
+def _step_model(lesson: Lesson, docs: Sequence[Doc]) -> ParserStepModel:
+    """The teacher's model of single states, as its own `predict` makes it, on what it said of the tokens. Never
+    `begin_update`: that drops out a tenth of the states, whatever the dropout rate."""
+    model = lesson.teacher.model
+    rows = model.ops.xp.concatenate([answer["tokens"] for answer in lesson.answers])
+    return ParserStepModel(
+        docs,
+        [lambda _, is_train: (rows, None), *model.layers[1:]],
+        has_upper=model.attrs["has_upper"],
+        unseen_classes=model.attrs["unseen_classes"],
+        train=False,
+    )
+
+
 def _learn(student: Parser, starts: list[Start], score: Score | None, batch: Batch, max_moves: int) -> float:
-    """Follow the student's moves from the start states, and backpropagate what teacher and gold say in each state."""
+    """Follow the student's moves from the start states, and backpropagate what teachers and gold say in each state."""
     if not starts:
         return 0.0
     set_dropout_rate(student.model, batch.drop)

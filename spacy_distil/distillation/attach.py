@@ -1,0 +1,93 @@
+"""How a teacher is attached to a student: a callback of the stock `spacy train`, and what it leaves behind."""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import spacy
+from spacy.language import Language
+from spacy.util import logger
+
+from spacy_distil.distillation.agreement import Evaluation
+from spacy_distil.distillation.cache import AnswerStore
+from spacy_distil.distillation.components import check_gold, choose_components
+from spacy_distil.distillation.errors import DistillationError
+from spacy_distil.distillation.settings import BLOCK, Settings
+from spacy_distil.distillation.teacher import Teacher, load_teacher
+from spacy_distil.distillation.update import DistillationUpdate
+
+CALLBACK = "spacy-distil.attach_teacher.v1"
+LABEL_READER = "spacy-distil.TeacherLabels.v1"
+
+
+@spacy.registry.callbacks(CALLBACK)
+def attach_teacher() -> Callable[[Language], None]:
+    """A callback for `[initialize.after_init]`: from then on `nlp.update` learns from the teacher that the config's block
+    `[distillation]` names, and `nlp.evaluate` measures agreement with it where the corpus has no gold labels.
+
+        [initialize.after_init]
+        @callbacks = "spacy-distil.attach_teacher.v1"
+
+        [distillation]
+        teacher = "teacher/model-best"
+
+    The fields of the block are those of `spacy_distil.distillation.settings`. The callback also takes itself, the block and
+    the readers of the teacher's labels out of the student's config, so that what is saved holds no trace of the teacher.
+
+    RAISES: DistillationError, TeacherError or LabelError when the callback runs, before training.
+    """
+    return attach
+
+
+def attach(nlp: Language) -> None:
+    """Attach the teachers that the student's config names. `detach` undoes it."""
+    block = nlp.config.interpolate().get(BLOCK)
+    if block is None:
+        raise DistillationError(
+            f'The config has no block [{BLOCK}]. Add one that names the teacher: teacher = "training/teacher/model-best".'
+        )
+    settings = Settings.from_block(block)
+    pipelines = [load_teacher(name) for name in settings.teachers]
+    # From here on the update owns the teachers: don't keep them in memory after training.
+    load_teacher.cache_clear()
+    taught = choose_components(nlp, pipelines, settings.components)
+    check_gold(nlp, [name for name in taught if not settings.weights_of(name).soft_weight.is_zero])
+    teachers = make_teachers(pipelines, taught, settings)
+    update = DistillationUpdate(nlp, teachers, taught, settings)
+    forget_teacher(nlp)
+    nlp.update = update  # type: ignore[method-assign]
+    nlp.evaluate = Evaluation(nlp, {name: pipelines[able[0]] for name, able in taught.items()})  # type: ignore
+    logger.info("Learning from the teacher: %s", ", ".join(taught))
+
+
+def detach(nlp: Language) -> None:
+    """Give a student spaCy's own `update` and `evaluate` back."""
+    for name in ("update", "evaluate"):
+        vars(nlp).pop(name, None)
+
+
+def make_teachers(pipelines: Sequence[Language], taught: dict[str, list[int]], settings: Settings) -> list[Teacher]:
+    cache = settings.cache
+    store = None if cache.folder is None else AnswerStore(cache.folder, max_bytes=int(cache.max_size * 1e6))
+    return [
+        Teacher(pipeline, [name for name, able in taught.items() if i in able], store)
+        for i, pipeline in enumerate(pipelines)
+    ]
+
+
+def forget_teacher(nlp: Language) -> None:
+    """Take the block, the callback and the readers of the teacher's labels out of the config, and the path that they name
+    by a variable. They have done their work; a saved student must load, and can be trained on, where there is no teacher."""
+    config = nlp.config
+    initialize = config.get("initialize", {})
+    named: list[Any] = [config.pop(BLOCK, {}).get("teacher")]
+    if (initialize.get("after_init") or {}).get("@callbacks") == CALLBACK:
+        initialize["after_init"] = None
+    for settings in initialize.get("components", {}).values():
+        labels = settings.get("labels")
+        if isinstance(labels, dict) and labels.get("@readers") == LABEL_READER:
+            named.append(settings.pop("labels")["teacher"])
+    for variable in {name for names in named for name in (names if isinstance(names, list) else [names])}:
+        path = re.fullmatch(r"\$\{paths\.(\w+)\}", variable or "")
+        if path and variable not in config.to_str(interpolate=False):
+            config["paths"][path[1]] = None

@@ -1,0 +1,149 @@
+"""The update that replaces `Language.update` in the training loop."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from spacy.errors import Errors
+from spacy.language import Language, _copy_examples
+from spacy.pipeline import Tok2Vec
+from spacy.training import Example, validate_examples
+from spacy.ty import TrainableComponent
+from spacy.util import _pipe
+from thinc.api import Optimizer
+
+from spacy_distil.distillation.agreement import stock_method
+from spacy_distil.distillation.batch import Batch
+from spacy_distil.distillation.errors import DistillationError
+from spacy_distil.distillation.lessons import Lesson
+from spacy_distil.distillation.pipes import find_distiller
+from spacy_distil.distillation.pipes.encoder import EncoderPass
+from spacy_distil.distillation.settings import Settings
+from spacy_distil.distillation.teacher import Hearing, Teacher
+
+
+class DistillationUpdate:
+    """Replaces `Language.update` on one instance. Components that the teacher has learn from it and from gold labels, all
+    others from gold labels alone.
+
+    nlp: the student.
+    teachers: the teachers.
+    taught: the components that are taught, each with the numbers of its teachers.
+    settings: the config's block.
+    step: the step of the optimiser, by which schedules are read, set by a loop that counts it. None: counted from the calls,
+        `accumulate_gradient` to a step.
+    """
+
+    def __init__(
+        self, nlp: Language, teachers: Sequence[Teacher], taught: Mapping[str, Sequence[int]], settings: Settings
+    ) -> None:
+        self.nlp = nlp
+        self.teachers = list(teachers)
+        self.taught = dict(taught)
+        self.settings = settings
+        self.step: int | None = None
+        self._n_calls = 0
+        self._accumulated = max(1, nlp.config.interpolate()["training"].get("accumulate_gradient") or 1)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy or a pickle of the student is a plain pipeline with spaCy's own update: the teacher stays here."""
+        return stock_method, (self.nlp, "update")
+
+    def __call__(
+        self,
+        examples: Iterable[Example],
+        _: Any | None = None,
+        *,
+        drop: float = 0.0,
+        sgd: Optimizer | None = None,
+        losses: dict[str, float] | None = None,
+        component_cfg: dict[str, dict[str, Any]] | None = None,
+        exclude: Iterable[str] = (),
+        annotates: Iterable[str] = (),
+    ) -> dict[str, float]:
+        """Update the student's components; arguments are those of `Language.update`.
+
+        sgd: the optimiser. None takes the pipeline's own, False leaves the gradients for a later `finish_update`.
+        RETURNS: losses by component, Python floats, added to those given. A taught component's is the weighted sum of its
+            soft and gold losses.
+        RAISES: DistillationError if a loss is not a number: no weight has been changed then.
+        """
+        if _ is not None:
+            raise ValueError(Errors.E989)
+        losses = {} if losses is None else losses
+        examples = list(examples)
+        if sgd is None:
+            if self.nlp._optimizer is None:
+                self.nlp._optimizer = self.nlp.create_optimizer()
+            sgd = self.nlp._optimizer
+        learning: dict[str, Any] = {
+            name: pipe for name, pipe in self.nlp.pipeline if name not in exclude and hasattr(pipe, "update")
+        }
+        for name in learning:
+            losses.setdefault(name, 0.0)
+        if not any(len(example.predicted) for example in examples):
+            return losses
+        validate_examples(examples, "DistillationUpdate")
+        examples = _copy_examples(examples)
+        hearings = [teacher.hear([example.predicted for example in examples]) for teacher in self.teachers]
+        step = self._n_calls // self._accumulated if self.step is None else self.step
+        self._n_calls += 1
+        passes: dict[str, EncoderPass] = {}
+        pipe: Any
+        for name, pipe in self.nlp.pipeline:
+            settings = {"drop": drop, **(component_cfg or {}).get(name, {})}
+            if name in learning:
+                if isinstance(pipe, Tok2Vec):
+                    passes[name] = EncoderPass(pipe, examples, losses=losses, **settings)
+                elif find_distiller(pipe) is not None:
+                    losses[name] += self._distil(name, pipe, examples, hearings, step, **settings)
+                else:
+                    pipe.update(examples, sgd=None, losses=losses, **settings)
+                _check_loss(name, losses, examples)
+            if name in annotates:
+                docs = (example.predicted for example in examples)
+                settings = {"batch_size": self.nlp.batch_size, **(component_cfg or {}).get(name, {})}
+                annotated = _pipe(docs, pipe, name, self.nlp.default_error_handler, settings)
+                for example, doc in zip(examples, annotated, strict=True):
+                    example.predicted = doc
+        for name in reversed(passes):  # an encoder may listen to an earlier one
+            passes[name].backprop()
+            _check_loss(name, losses, examples)
+        if sgd:
+            for pipe in learning.values():
+                if isinstance(pipe, TrainableComponent) and pipe.is_trainable and pipe.model not in (True, False, None):
+                    pipe.finish_update(sgd)
+        return losses
+
+    def _distil(
+        self, name: str, student: Any, examples: list[Example], hearings: Sequence[Hearing], step: int, *, drop: float
+    ) -> float:
+        distiller = find_distiller(student)
+        assert distiller is not None
+        weights, lessons = self.settings.weights_of(name), []
+        soft_weight = weights.soft_weight.at(step)
+        if soft_weight and name in self.taught:
+            premises = distiller.premises(student, examples) if distiller.premises else None
+            for number in self.taught[name]:
+                hearing = hearings[number]
+                answers = hearing.ask(name, distiller.ask, premises)
+                lessons.append(Lesson(hearing.teacher.nlp.get_pipe(name), answers))
+        batch = Batch(
+            examples=examples,
+            drop=drop,
+            temperature=weights.temperature.at(step),
+            soft_weight=soft_weight,
+            gold_weight=weights.gold_weight.at(step) if name in self.taught else 1.0,
+        )
+        return distiller.update(student, lessons, batch)
+
+
+def _check_loss(name: str, losses: dict[str, float], examples: Sequence[Example]) -> None:
+    losses[name] = float(losses[name])
+    if not math.isfinite(losses[name]):
+        texts = "; ".join(repr(example.predicted[:6].text) for example in examples[:4])
+        raise DistillationError(
+            f"The loss of component '{name}' is {losses[name]}: training stops before this batch changes a weight. Lower the "
+            "learning rate or the weights of the losses, and look for NaN in the weights that the encoder started from. The "
+            f"batch has {len(examples)} texts, which begin: {texts}."
+        )
