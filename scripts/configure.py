@@ -9,11 +9,10 @@ from spacy.util import load_config
 from wasabi import msg
 
 from spacy_distil.encoder.checkpoint import CONFIG, find_folder
-from spacy_distil.encoder.config import EncoderConfig
+from spacy_distil.encoder.config import EncoderConfig, choose_layers
 from spacy_distil.errors import CheckpointError
 
 AUTO = "auto"
-DISTILBERT_LAYERS = [0, 2, 4, 7, 9, 11]  # of BERT's 12: DistilBERT's own initialisation (Sanh et al. 2019)
 
 
 def configure(
@@ -36,10 +35,6 @@ def configure(
     encoder["layers"] = choose_layers(n_layers) if layers == AUTO else [int(layer) for layer in layers.split(",")]
     write(student, config)
     msg.info(f"{checkpoint}: {n_layers} layers, of which the student keeps {encoder['layers']}")
-
-
-def choose_layers(n_layers: int) -> list[int]:
-    return DISTILBERT_LAYERS if n_layers == 12 else list(range(0, n_layers, 2))
 
 
 def write(path: Path, config) -> None:  # type: ignore[no-untyped-def]

@@ -1,41 +1,4 @@
-"""The block `[distillation]` of a student's config.
-
-    [distillation]
-    # A trained pipeline, folder or package, or a list of several, whose probabilities are averaged.
-    teacher = "training/teacher/model-best"
-    # Names of the components that learn from it. null: all that both have, that can be distilled and are not frozen.
-    components = null
-    # T of the soft labels of exclusive classes and of a parser's moves; independent labels are compared at 1.
-    temperature = 2.0
-    # Weight of what the teacher says, of what the corpus says where it has annotation, and, in a block of its own, of the
-    # distance between hidden states. Each is a number or a schedule of thinc's, read once a step of the optimiser.
-    soft_weight = 1.0
-    gold_weight = 0.5
-    # Start the student's encoder from the teacher's, layer by layer as `hidden.layers` pairs them, where shapes allow.
-    inherit = false
-
-    # What holds for one component alone: a block [distillation.per_component.ner] has any of temperature, soft_weight and
-    # gold_weight.
-    [distillation.per_component]
-
-    [distillation.hidden]
-    weight = 0.0
-    # cosine, mean_square or relations.
-    loss = "cosine"
-    # uniform, last, or pairs of a student's and a teacher's layer, [[1, 2], [2, 4], [3, 6]]; 0 stands for the embeddings.
-    layers = "uniform"
-    # How many heads the relations between tokens are cut into.
-    relation_heads = 12
-    # The encoders, where a pipeline has several.
-    student = null
-    teacher = null
-
-    [distillation.cache]
-    # Where the teacher's answers are kept. null: nowhere, the teacher runs in every epoch.
-    folder = null
-    # Its size at most, in megabytes.
-    max_size = 4000
-"""
+"""The block `[distillation]` of a student's config: `DOCUMENTED` shows every field with its default."""
 
 from __future__ import annotations
 
@@ -50,6 +13,42 @@ from spacy.util import registry
 from spacy_distil.distillation.errors import DistillationError
 
 BLOCK = "distillation"
+DOCUMENTED = """[distillation]
+# A trained pipeline, folder or package, or a list of several, whose probabilities are averaged.
+teacher = "training/teacher/model-best"
+# Names of the components that learn from it. null: all that both have, that can be distilled and are not frozen.
+components = null
+# T of the soft labels of exclusive classes and of a parser's moves; independent labels are compared at 1.
+temperature = 2.0
+# Weight of what the teacher says, of what the corpus says where it has annotation, and, in a block of its own, of the
+# distance between hidden states. Each is a number or a schedule of thinc's, read once a step of the optimiser.
+soft_weight = 1.0
+gold_weight = 0.5
+# Start the student's encoder from the teacher's, layer by layer as `hidden.layers` pairs them, where shapes allow.
+inherit = false
+
+# What holds for one component alone: a block [distillation.per_component.ner] has any of temperature, soft_weight and
+# gold_weight.
+[distillation.per_component]
+
+[distillation.hidden]
+weight = 0.0
+# cosine, mean_square or relations.
+loss = "cosine"
+# uniform, last, or pairs of a student's and a teacher's layer, [[1, 2], [2, 4], [3, 6]]; 0 stands for the embeddings.
+layers = "uniform"
+# How many heads the relations between tokens are cut into.
+relation_heads = 12
+# The encoders, where a pipeline has several.
+student = null
+teacher = null
+
+[distillation.cache]
+# Where the teacher's answers are kept. null: nowhere, the teacher runs in every epoch.
+folder = null
+# Its size at most, in megabytes.
+max_size = 4000
+"""
 HIDDEN_LOSSES = ("cosine", "mean_square", "relations")
 LAYER_CHOICES = ("uniform", "last")
 
@@ -126,7 +125,7 @@ class Cache:
 
 @dataclass(frozen=True)
 class Settings:
-    """The block, read and checked. See the top of this file for its fields."""
+    """The block, read and checked. See `DOCUMENTED` for its fields."""
 
     teachers: tuple[str, ...]
     components: tuple[str, ...] | None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from spacy_distil.errors import CheckpointError
+from spacy_distil.errors import CheckpointError, EncoderError
 
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu")
 DISTILBERT_EPS = 1e-12
@@ -18,6 +18,7 @@ BERT_SIZES = (
     "num_attention_heads",
     "intermediate_size",
 )
+DISTILBERT_LAYERS = [0, 2, 4, 7, 9, 11]  # of BERT's 12: DistilBERT's own initialisation (Sanh et al. 2019)
 DISTILBERT_SIZES = ("vocab_size", "dim", "max_position_embeddings", "n_layers", "n_heads", "hidden_dim")
 
 
@@ -176,3 +177,18 @@ class EncoderConfig:
             "tie_weights_": True,
             **shared,
         }
+
+
+def choose_layers(n_layers: int, n_kept: int | None = None) -> list[int]:
+    """The layers that a student starts from: evenly spread, or those of DistilBERT where it has the same numbers.
+
+    n_layers: of the teacher.
+    n_kept: of the student; None: half of them.
+    RAISES: EncoderError if the teacher has fewer.
+    """
+    n_kept = -(-n_layers // 2) if n_kept is None else n_kept
+    if not 1 <= n_kept <= n_layers:
+        raise EncoderError(f"A student can't keep {n_kept} layers of a teacher that has {n_layers}. Ask for 1 to {n_layers}.")
+    if (n_layers, n_kept) == (12, 6):
+        return list(DISTILBERT_LAYERS)
+    return [i * n_layers // n_kept for i in range(n_kept)]

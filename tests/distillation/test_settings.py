@@ -3,9 +3,8 @@
 import pytest
 from thinc.api import Config
 
-from spacy_distil.distillation import settings as module
 from spacy_distil.distillation.errors import DistillationError
-from spacy_distil.distillation.settings import Settings
+from spacy_distil.distillation.settings import DOCUMENTED, Settings
 
 
 def read(text: str) -> Settings:
@@ -14,7 +13,7 @@ def read(text: str) -> Settings:
 
 
 def test_documented_block_is_the_default():
-    documented = read(module.__doc__.split("config.\n", 1)[1])
+    documented = read(DOCUMENTED)
     plain = read('[distillation]\nteacher = "training/teacher/model-best"\n')
     for name in ("teachers", "components", "inherit", "cache"):
         assert getattr(documented, name) == getattr(plain, name)

@@ -65,12 +65,12 @@ DISTILLERS = (
 
 def find_distiller(pipe: Any) -> Distiller | None:
     """The distiller of the component's class or of the nearest class above it, None if there is none."""
-    known = {distiller.component: distiller for distiller in (*DISTILLERS, *_of_other_packages())}
+    known = {distiller.component: distiller for distiller in (*DISTILLERS, *of_other_packages())}
     return next((known[base] for base in type(pipe).__mro__ if base in known), None)
 
 
 @cache
-def _of_other_packages() -> tuple[Distiller, ...]:
+def of_other_packages() -> tuple[Distiller, ...]:
     return tuple(_load(entry_points(group=ENTRY_POINTS)))
 
 

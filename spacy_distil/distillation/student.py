@@ -1,0 +1,169 @@
+"""A student's config, made from its teacher."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from spacy.language import Language
+from thinc.api import Config
+
+from spacy_distil.distillation.attach import CALLBACK, LABEL_READER
+from spacy_distil.distillation.errors import DistillationError
+from spacy_distil.distillation.pipes import find_distiller
+from spacy_distil.distillation.settings import BLOCK, DOCUMENTED
+from spacy_distil.distillation.teacher import load_teacher
+from spacy_distil.encoder.config import choose_layers
+from spacy_distil.pipeline.distilbert import DistilBert
+
+ENCODER = "distilbert"
+LISTENER = {"@architectures": "spacy-distil.DistilBertListener.v1"}
+WIDE = 768
+"""From this width on an encoder is fine-tuned at the lower of the two learning rates."""
+
+_BASE = """
+[paths]
+teacher = null
+train = null
+dev = null
+
+[system]
+seed = 0
+gpu_allocator = "pytorch"
+
+[nlp]
+batch_size = 64
+
+[components]
+
+[corpora]
+
+[corpora.train]
+@readers = "spacy-distil.TextCorpus.v1"
+path = ${paths.train}
+
+[corpora.dev]
+@readers = "spacy-distil.TextCorpus.v1"
+path = ${paths.dev}
+
+[training]
+train_corpus = "corpora.train"
+dev_corpus = "corpora.dev"
+seed = ${system.seed}
+gpu_allocator = ${system.gpu_allocator}
+dropout = 0.1
+accumulate_gradient = 1
+patience = 0
+max_epochs = 0
+max_steps = 2000
+eval_frequency = 200
+
+[training.batcher]
+@batchers = "spacy.batch_by_words.v1"
+size = 1000
+tolerance = 0.2
+discard_oversize = false
+
+[training.logger]
+@loggers = "spacy.ConsoleLogger.v3"
+progress_bar = "eval"
+
+[training.optimizer]
+@optimizers = "Adam.v1"
+L2_is_weight_decay = true
+L2 = 0.01
+grad_clip = 1.0
+
+[training.optimizer.learn_rate]
+@schedules = "warmup_linear.v1"
+warmup_steps = 200
+total_steps = ${training.max_steps}
+initial_rate = 0.0003
+
+[initialize]
+
+[initialize.components]
+"""
+
+
+def make_student_config(teacher: str, *, n_layers: int | None = None, lang: str | None = None) -> Config:
+    """The config of a student with the teacher's components, on one small DistilBERT.
+
+    The student's encoder starts from the teacher's where that is a BERT or a DistilBERT, else from
+    distilbert-base-uncased. Components that learn listen to it; those that don't are sourced from the teacher.
+
+    teacher: folder of a trained pipeline, or name of an installed package.
+    n_layers: how many layers the student keeps; None: half of them.
+    lang: the student's language; None: the teacher's.
+    RETURNS: complete but for `paths.train` and `paths.dev`.
+    RAISES: TeacherError if the teacher can't be loaded; DistillationError if nothing in it can be distilled, or it has
+        fewer layers than asked for.
+    """
+    nlp = load_teacher(teacher)
+    taught = [name for name, pipe in nlp.pipeline if find_distiller(pipe) is not None]
+    if not taught:
+        raise DistillationError(
+            f"Nothing in the teacher '{teacher}' can be distilled: it has {', '.join(nlp.pipe_names) or 'no components'}."
+        )
+    config = Config().from_str(_BASE, interpolate=False)
+    config["paths"]["teacher"] = teacher
+    encoders = [name for name, pipe in nlp.pipeline if hasattr(pipe, "listening_components")]
+    model, inherit, width = _start(nlp, teacher, n_layers)
+    config["components"][ENCODER] = {"factory": ENCODER, "model": model}
+    for name, _ in nlp.pipeline:
+        if name in taught:
+            block = nlp.config["components"][name].copy()
+            config["components"][name] = {**block, "model": _listening(block["model"])} if "model" in block else block
+        elif name not in encoders:
+            config["components"][name] = {"source": "${paths.teacher}"}
+    config["nlp"].update(
+        lang=lang or nlp.lang, pipeline=[ENCODER, *(name for name in nlp.pipe_names if name not in encoders)]
+    )
+    config["training"]["score_weights"] = dict(nlp.config["training"]["score_weights"])
+    config["training"]["optimizer"]["learn_rate"]["initial_rate"] = 5e-5 if width >= WIDE else 3e-4
+    config["initialize"]["after_init"] = {"@callbacks": CALLBACK}
+    for name in taught:
+        if getattr(nlp.get_pipe(name), "label_data", None):
+            labels = {"@readers": LABEL_READER, "teacher": "${paths.teacher}", "component": name}
+            config["initialize"]["components"][name] = {"labels": labels}
+    config[BLOCK] = Config().from_str(DOCUMENTED, interpolate=False)[BLOCK]
+    config[BLOCK].update(teacher="${paths.teacher}", inherit=inherit)
+    return config
+
+
+def to_text(config: Config) -> str:
+    """The config as a file, each field of `[distillation]` with its explanation."""
+    rest = Config({name: block for name, block in config.items() if name != BLOCK})
+    block = DOCUMENTED
+    for field in ("teacher", "inherit"):
+        default = next(line for line in DOCUMENTED.splitlines() if line.startswith(f"{field} ="))
+        value = config[BLOCK][field]
+        block = block.replace(default, f"{field} = {value if isinstance(value, str) else str(value).lower()}")
+    return f"{block}\n{rest.to_str(interpolate=False)}"
+
+
+def _start(nlp: Language, teacher: str, n_layers: int | None) -> tuple[dict[str, Any], bool, int]:
+    """The settings of the student's encoder, whether it inherits the teacher's weights once it has been made, and its
+    width."""
+    start: dict[str, Any] = {"@architectures": "spacy-distil.DistilBert.v1"}
+    for name, pipe in nlp.pipeline:
+        if isinstance(pipe, DistilBert):
+            shape = pipe.shim.encoder.config
+            layers = choose_layers(len(shape.layers), n_layers)
+            # The component's folder has its fine-tuned weights.
+            folder = Path(nlp.path or teacher) / name
+            return {**start, "name": str(folder), "layers": layers}, False, shape.width
+    for name, pipe in nlp.pipeline:
+        block = nlp.config["components"].get(name, {}).get("model", {})
+        hf_config = getattr(getattr(getattr(pipe, "model", None), "transformer", None), "config", None)
+        if getattr(hf_config, "model_type", None) in ("bert", "distilbert") and "name" in block:
+            layers = choose_layers(hf_config.num_hidden_layers, n_layers)
+            return {**start, "name": block["name"], "layers": layers}, True, hf_config.hidden_size
+    return {**start, "name": "distilbert-base-uncased", "layers": choose_layers(6, n_layers or 6)}, False, WIDE
+
+
+def _listening(block: Any) -> Any:
+    """A model's settings, with a listener wherever it has an encoder, of its own or another's."""
+    if not isinstance(block, dict):
+        return block
+    return {key: dict(LISTENER) if key == "tok2vec" else _listening(value) for key, value in block.items()}
