@@ -18,6 +18,8 @@ from weasel.util import get_checksum, load_project_config
 
 ROOT = Path(__file__).parents[2]
 MADE = ("training/", "corpus/", "packages/")
+SPLITS = ("train", "dev", "test")
+PUBLIC = ("banking77", "ewt", "wnut17", "goemotions")
 
 
 @pytest.fixture(scope="module")
@@ -83,24 +85,27 @@ def test_assets_have_checksums_that_shipped_files_match(project: dict[str, Any])
         assert "url" in asset or get_checksum(ROOT / asset["dest"]) == asset["checksum"]
 
 
-def test_students_with_and_without_the_teacher_train_from_the_same_config(project: dict[str, Any]) -> None:
+def test_students_with_and_without_the_teacher_train_from_the_same_config_for_as_many_steps(
+    project: dict[str, Any],
+) -> None:
     scripts = {command["name"]: command["script"] for command in project["commands"]}
-    for taught, alone in (
-        ("distil-student", "train-student-alone"),
-        ("distil-students-banking77", "train-students-alone-banking77"),
-    ):
-        for left, right in zip(scripts[taught], scripts[alone], strict=True):
-            student = shlex.split(left), shlex.split(right)
-            configs = [next(part for part in parts if part.endswith(".cfg")) for parts in student]
-            assert configs[0] == configs[1]
-            assert student[0][-2:] == student[1][-2:]
-            assert student[0][-2] == "--system.seed"
+    pairs = [("distil-student", "train-student-alone")]
+    pairs += [(f"distil-students-{name}", f"train-students-alone-{name}") for name in PUBLIC]
+    for pair in pairs:
+        taught, alone = (shlex.split(line) for name in pair for line in scripts[name])
+        for parts in (taught, alone):
+            assert parts[:3] == ["python", "-m", "spacy"] or parts[:2] == ["python", "scripts/train_seeds.py"]
+        config, seeds = (r"training/.*\.cfg", r"\d(,\d)*")
+        for pattern in (config, seeds):
+            values = [[part for part in parts if re.fullmatch(pattern, part)] for parts in (taught, alone)]
+            assert values[0][:1] == values[1][:1] != []
+        assert taught[taught.index("--training.max_steps") + 1] == alone[alone.index("--training.max_steps") + 1]
 
 
 # Configs
 
 
-@pytest.mark.parametrize("name", ["reviews", "banking77"])
+@pytest.mark.parametrize("name", ["reviews", *PUBLIC])
 def test_config_fills_without_a_change_and_builds_the_pipeline(name: str) -> None:
     config = load_config(ROOT / "configs" / f"{name}.cfg")
     nlp = load_model_from_config(config, auto_fill=True)
@@ -110,7 +115,7 @@ def test_config_fills_without_a_change_and_builds_the_pipeline(name: str) -> Non
     assert training["optimizer"]["learn_rate"]["total_steps"] == config["training"]["max_steps"]
 
 
-@pytest.mark.parametrize("name", ["reviews", "banking77"])
+@pytest.mark.parametrize("name", ["reviews", *PUBLIC])
 def test_configs_demand_the_digest_of_the_default_teacher(name: str, project: dict[str, Any]) -> None:
     encoder = load_config(ROOT / "configs" / f"{name}.cfg")["components"]["distilbert"]["model"]
     assert encoder["name"] == project["vars"]["teacher"]
@@ -214,6 +219,96 @@ def test_banking77_converts(tmp_path: Path) -> None:
     assert all(doc.text == doc.text.strip() for doc in docs)
 
 
+CONLLU = """# newdoc id = a
+# sent_id = 1
+1-2\tDon't\t_\t_\t_\t_\t_\t_\t_\tSpaceAfter=No
+1\tDo\tdo\tAUX\tVB\tMood=Imp\t0\troot\t_\t_
+2\tn't\tnot\tPART\tRB\t_\t1\tadvmod\t_\t_
+3\t!\t!\tPUNCT\t.\t_\t1\tpunct\t_\t_
+
+"""
+SENTENCE = "1\tAir\tair\tNOUN\tNN\tNumber=Sing\t0\troot\t_\t_\n2\tcraft\t_\tX\tGW\t_\t1\tgoeswith\t_\t_\n\n"
+
+
+def test_ewt_converts_with_all_its_annotation_in_docs_of_ten_sentences(tmp_path: Path) -> None:
+    (tmp_path / "dev.conllu").write_text(CONLLU + SENTENCE * 11 + f"# newdoc id = b\n{SENTENCE}" * 2, encoding="utf8")
+    import_script("prepare_ewt").prepare_ewt(tmp_path / "dev.conllu", tmp_path / "dev.conllu", tmp_path / "corpus")
+    docs = list(DocBin().from_disk(tmp_path / "corpus" / "test.spacy").get_docs(spacy.blank("en").vocab))
+    assert [len(list(doc.sents)) for doc in docs] == [10, 2, 1, 1]
+    first = docs[0][:3]
+    assert first.text == "Don't!"
+    assert [(t.tag_, t.pos_, str(t.morph), t.lemma_, t.dep_, t.head.i) for t in first] == [
+        ("VB", "AUX", "Mood=Imp", "do", "ROOT", 0),
+        ("RB", "PART", "", "not", "advmod", 0),
+        (".", "PUNCT", "", "!", "punct", 0),
+    ]
+    assert [token.lemma_ for token in docs[2]] == ["air", ""]
+    assert docs[2].text.strip() == "Air craft"
+
+
+def test_parts_of_the_public_sets_are_disjoint_and_the_published_dev_part_is_the_test_part(tmp_path: Path) -> None:
+    (tmp_path / "train").write_text("".join(f"post\tO\n{i}\tO\n\t\n" for i in range(200)), encoding="utf8")
+    (tmp_path / "dev").write_text("In\tO\nNew\tB-location\nYork\tI-location\n\nBye\tO\n", encoding="utf8")
+    import_script("prepare_wnut17").prepare_wnut17(tmp_path / "train", tmp_path / "dev", tmp_path / "corpus")
+    vocab = spacy.blank("en").vocab
+    parts = [list(DocBin().from_disk(tmp_path / "corpus" / f"{part}.spacy").get_docs(vocab)) for part in SPLITS]
+    train, dev, test = ([doc.text.strip() for doc in part] for part in parts)
+    assert 5 < len(dev) < 40
+    assert sorted(train + dev) == sorted(f"post {i}" for i in range(200))
+    assert test == ["In New York", "Bye"]
+    assert [(ent.text.strip(), ent.label_) for doc in parts[2] for ent in doc.ents] == [("New York", "location")]
+    assert all(doc.has_unknown_spaces and doc.has_annotation("ENT_IOB") for part in parts for doc in part)
+
+
+def test_texts_without_labels_are_paragraphs_and_tweets(tmp_path: Path) -> None:
+    script = import_script("prepare_unlabelled")
+    paragraph = "Anarchism is a political philosophy that advocates stateless societies. It is old."
+    article = f'<doc id="12" title="Anarchism">\nAnarchism\n\n{paragraph}\nHistory.\n{paragraph} <span>\n</doc>\n'
+    (tmp_path / "wiki").write_text(article * 2, encoding="utf8")
+    script.wikipedia(tmp_path / "new" / "wikipedia.jsonl", [tmp_path / "wiki"])
+    assert list(srsly.read_jsonl(tmp_path / "new" / "wikipedia.jsonl")) == [{"text": paragraph}]
+    (tmp_path / "btc").write_text("RT\tO\n@\tO\nme\tB-PER\n\n:)\tO\n", encoding="utf8")
+    script.tweets(tmp_path / "tweets.jsonl", [tmp_path / "btc"])
+    assert list(srsly.read_jsonl(tmp_path / "tweets.jsonl")) == [{"text": "RT @ me"}, {"text": ":)"}]
+
+
+def test_goemotions_converts_with_one_sentiment_a_text(tmp_path: Path) -> None:
+    script = import_script("prepare_goemotions")
+    emotions = [emotion for group in script.GROUPS.values() for emotion in group]
+    (tmp_path / "labels.txt").write_text("\n".join(emotions), encoding="utf8")
+    for part, text in {"train": "Some", "dev": '"Quoted'}.items():
+        lines = [f"{text}  text {i}\t{emotions.index('joy')},{emotions.index('surprise')}\tid\n" for i in range(50)]
+        (tmp_path / f"{part}.tsv").write_text("".join(lines), encoding="utf8")
+    script.prepare_goemotions(*(tmp_path / name for name in ("train.tsv", "dev.tsv", "labels.txt", "corpus")))
+    docs = list(DocBin().from_disk(tmp_path / "corpus" / "test.spacy").get_docs(spacy.blank("en").vocab))
+    assert [doc.text for doc in docs] == [f'"Quoted text {i}' for i in range(50)]
+    assert [label for label, value in docs[0].cats.items() if value] == ["surprise", "joy", "POSITIVE"]
+    assert set(docs[0].cats) == {*emotions, *script.GROUPS}
+
+
+@pytest.mark.parametrize(
+    ("emotions", "sentiment"),
+    [
+        (["neutral"], "NEUTRAL"),
+        (["joy", "neutral", "surprise"], "POSITIVE"),
+        (["anger", "fear", "neutral"], "NEGATIVE"),
+        (["curiosity", "neutral"], "AMBIGUOUS"),
+        (["joy", "fear"], "AMBIGUOUS"),
+        (["joy", "fear", "neutral"], "AMBIGUOUS"),
+    ],
+)
+def test_the_sentiment_is_the_group_of_the_emotions(emotions: list[str], sentiment: str) -> None:
+    assert import_script("prepare_goemotions").find_sentiment(emotions) == sentiment
+
+
+def test_the_labels_of_the_config_are_those_of_goemotions() -> None:
+    groups = import_script("prepare_goemotions").GROUPS
+    components = load_config(ROOT / "configs" / "goemotions.cfg")["initialize"]["components"]
+    assert components["sentiment"]["labels"] == sorted(groups)
+    assert components["emotions"]["labels"] == sorted(emotion for group in groups.values() for emotion in group)
+    assert len(components["emotions"]["labels"]) == 28
+
+
 # Scripts
 
 
@@ -247,3 +342,18 @@ def test_a_folder_that_is_no_environment_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(SystemExit):
         import_script("try_package").try_package(Path("a.whl"), tmp_path, "text", tmp_path / "out.json")
     assert (tmp_path / "mine.txt").exists()
+
+
+def test_each_seed_trains_in_a_folder_of_its_own_and_a_failure_ends_the_workflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = "import sys\nfrom pathlib import Path\nPath(sys.argv[3], 'argv').write_text(' '.join(sys.argv[1:]))\n"
+    (tmp_path / "fake_train.py").write_text(module + "assert sys.argv[-1] != '3'\n")
+    monkeypatch.chdir(tmp_path)
+    train_seeds = import_script("train_seeds").train_seeds
+    train_seeds(Path("out"), "1,2", ["fake_train", "student.cfg"])
+    for seed in ("1", "2"):
+        assert Path("out", seed, "argv").read_text() == f"student.cfg --output out/{seed} --system.seed {seed}"
+    with pytest.raises(SystemExit):
+        train_seeds(Path("out"), "3,4", ["fake_train", "student.cfg"])
+    assert not Path("out", "4").exists()
