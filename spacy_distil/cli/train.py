@@ -49,14 +49,20 @@ def train_cli(
     """
     if verbose:
         logger.setLevel(logging.DEBUG)
-    try:
-        overrides = parse_config_overrides(ctx.args)
-    except NoSuchOption as error:  # click's own, which typer does not catch: it has another click inside
-        msg.fail(error.message, "Overrides have a dot, as in --training.max_steps 100.", exits=1)
+    overrides = read_overrides(ctx.args)
     import_code(code_path)
     settings = {"teacher": teacher, "temperature": temperature, "soft_weight": soft_weight, "gold_weight": gold_weight}
     given = {name: value for name, value in settings.items() if value not in (None, [])}
     train(config_path, output_path, use_gpu=use_gpu, resume=resume, overrides=overrides, **given)
+
+
+def read_overrides(args: list[str]) -> dict[str, Any]:
+    """Settings of the config from the command line. An option that is none ends the program."""
+    try:
+        return parse_config_overrides(args)
+    except NoSuchOption as error:  # click's own, which typer does not catch: it has another click inside
+        msg.fail(error.message, "Overrides have a dot, as in --training.max_steps 100.")
+        raise SystemExit(1) from None
 
 
 def train(

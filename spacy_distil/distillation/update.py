@@ -85,7 +85,7 @@ class DistillationUpdate:
             return losses
         validate_examples(examples, "DistillationUpdate")
         examples = _copy_examples(examples)
-        hearings = [teacher.hear([example.predicted for example in examples]) for teacher in self.teachers]
+        hearings = self._hearings(examples)
         step = self._n_calls // self._accumulated if self.step is None else self.step
         self._n_calls += 1
         passes: dict[str, EncoderPass] = {}
@@ -115,27 +115,40 @@ class DistillationUpdate:
                     pipe.finish_update(sgd)
         return losses
 
+    def ask_all(self, examples: Sequence[Example]) -> None:
+        """Ask the teachers all that an update on these examples asks them, and leave it at that."""
+        hearings = self._hearings(examples)
+        for name in self.taught:
+            self._lessons(name, examples, hearings)
+
     def _distil(
         self, name: str, student: Any, examples: list[Example], hearings: Sequence[Hearing], step: int, *, drop: float
     ) -> float:
-        distiller = find_distiller(student)
-        assert distiller is not None
-        weights, lessons = self.settings.weights_of(name), []
-        soft_weight = weights.soft_weight.at(step)
-        if soft_weight and name in self.taught:
-            premises = distiller.premises(student, examples) if distiller.premises else None
-            for number in self.taught[name]:
-                hearing = hearings[number]
-                answers = hearing.ask(name, distiller.ask, premises)
-                lessons.append(Lesson(hearing.teacher.nlp.get_pipe(name), answers))
+        weights, is_taught = self.settings.weights_of(name), name in self.taught
+        soft_weight = weights.soft_weight.at(step) if is_taught else 0.0
         batch = Batch(
             examples=examples,
             drop=drop,
             temperature=weights.temperature.at(step),
             soft_weight=soft_weight,
-            gold_weight=weights.gold_weight.at(step) if name in self.taught else 1.0,
+            gold_weight=weights.gold_weight.at(step) if is_taught else 1.0,
         )
-        return distiller.update(student, lessons, batch)
+        distiller = find_distiller(student)
+        assert distiller is not None
+        return distiller.update(student, self._lessons(name, examples, hearings) if soft_weight else [], batch)
+
+    def _hearings(self, examples: Sequence[Example]) -> list[Hearing]:
+        return [teacher.hear([example.predicted for example in examples]) for teacher in self.teachers]
+
+    def _lessons(self, name: str, examples: Sequence[Example], hearings: Sequence[Hearing]) -> list[Lesson]:
+        student: Any = self.nlp.get_pipe(name)
+        distiller = find_distiller(student)
+        assert distiller is not None
+        premises = distiller.premises(student, examples) if distiller.premises else None
+        return [
+            Lesson(hearing.teacher.nlp.get_pipe(name), hearing.ask(name, distiller.ask, premises))
+            for hearing in (hearings[number] for number in self.taught[name])
+        ]
 
 
 def _check_loss(name: str, losses: dict[str, float], examples: Sequence[Example]) -> None:
