@@ -16,7 +16,9 @@ from spacy_distil.cli.train import read_overrides
 def bench_steps_cli(
     ctx: typer.Context,  # holds the overrides
     config_path: Annotated[Path, Arg(help="The student's config file", exists=True, dir_okay=False)],
-    teacher: Annotated[list[str] | None, Opt("--teacher", "-t", help="Folder of a trained pipeline, or package")] = None,
+    teacher: Annotated[
+        list[str] | None, Opt("--teacher", "-t", help="Folder of a trained pipeline, or package")
+    ] = None,
     output: Annotated[Path | None, Opt("--output", "-o", help="File for the results, as JSON")] = None,
     steps: Annotated[int, Opt("--steps", "-s", min=1, help="Batches to time")] = 20,
     code_path: Annotated[Path | None, Opt("--code", "-c", help="Python file with registered functions")] = None,

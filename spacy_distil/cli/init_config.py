@@ -39,5 +39,6 @@ def init_config_cli(
     output.write_text(text, encoding="utf8")
     msg.good(f"Wrote {output}")
     msg.text(
-        f"python -m spacy distil train {output} --output student --paths.train texts.jsonl --paths.dev dev.spacy", spaced=True
+        f"python -m spacy distil train {output} --output student --paths.train texts.jsonl --paths.dev dev.spacy",
+        spaced=True,
     )

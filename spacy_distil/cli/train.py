@@ -28,7 +28,9 @@ def train_cli(
         list[str] | None,
         Opt("--teacher", "-t", help="Folder of a trained pipeline, or name of a package. Several are averaged"),
     ] = None,
-    resume: Annotated[bool, Opt("--resume", "-r", help="Go on from the last checkpoint in the output directory")] = False,
+    resume: Annotated[
+        bool, Opt("--resume", "-r", help="Go on from the last checkpoint in the output directory")
+    ] = False,
     temperature: Annotated[float | None, Opt(help="Temperature of the soft labels [default: 2.0]")] = None,
     soft_weight: Annotated[float | None, Opt(help="Weight of what the teacher says [default: 1.0]")] = None,
     gold_weight: Annotated[float | None, Opt(help="Weight of gold labels, where there are any [default: 0.5]")] = None,
@@ -127,7 +129,7 @@ def add_teacher(config: "Config", **settings: Any) -> None:
     present = initialize.get("after_init")
     if present and present.get("@callbacks") != CALLBACK:
         raise DistillationError(
-            f"The config already has a callback in [initialize.after_init]: {present}. Remove it: the teacher is attached there."
+            f"The config already has a callback in [initialize.after_init]: {present}. Remove it: that is the teacher's place."
         )
     initialize["after_init"] = {"@callbacks": CALLBACK}
     config.setdefault(BLOCK, {}).update(settings)

@@ -9,7 +9,7 @@ from spacy.language import Language
 from spacy.util import logger
 
 from spacy_distil.distillation.agreement import Evaluation
-from spacy_distil.distillation.cache import AnswerStore
+from spacy_distil.distillation.answers import AnswerStore
 from spacy_distil.distillation.components import check_gold, choose_components
 from spacy_distil.distillation.errors import DistillationError
 from spacy_distil.distillation.settings import BLOCK, Settings

@@ -49,6 +49,17 @@ folder = null
 # Its size at most, in megabytes.
 max_size = 4000
 """
+FIELDS = (
+    "teacher",
+    "components",
+    "temperature",
+    "soft_weight",
+    "gold_weight",
+    "inherit",
+    "per_component",
+    "hidden",
+    "cache",
+)
 HIDDEN_LOSSES = ("cosine", "mean_square", "relations")
 LAYER_CHOICES = ("uniform", "last")
 
@@ -139,11 +150,7 @@ class Settings:
     def from_block(cls, block: Mapping[str, Any]) -> Settings:
         """RAISES: DistillationError that names the field."""
         block = registry.resolve(dict(block))
-        _check_fields(
-            BLOCK,
-            block,
-            "teacher components temperature soft_weight gold_weight inherit per_component hidden cache".split(),
-        )
+        _check_fields(BLOCK, block, list(FIELDS))
         weights = _read_weights(BLOCK, block)
         per_component = {}
         for name, own in (block.get("per_component") or {}).items():
@@ -209,7 +216,7 @@ def _read_weights(place: str, block: Mapping[str, Any], default: Weights | None 
 
 def _read_hidden(block: Mapping[str, Any]) -> Hidden:
     place = f"{BLOCK}.hidden"
-    _check_fields(place, block, "weight loss layers relation_heads student teacher".split())
+    _check_fields(place, block, ["weight", "loss", "layers", "relation_heads", "student", "teacher"])
     loss, layers = block.get("loss", "cosine"), block.get("layers", "uniform")
     if loss not in HIDDEN_LOSSES:
         raise DistillationError(f"[{place}] loss = {loss!r}: it must be one of {', '.join(HIDDEN_LOSSES)}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from spacy.language import Language
 from spacy.tokens import Doc
 from thinc.util import to_numpy
 
-from spacy_distil.distillation.cache import AnswerStore, Space
+from spacy_distil.distillation.answers import AnswerStore, Space
 from spacy_distil.distillation.errors import TeacherError
 from spacy_distil.distillation.lessons import Answer, Array
 
@@ -29,7 +29,7 @@ BATCH_SIZE = 256
 """Docs that an upstream component of the teacher gets at once: a whole training batch, in all but odd cases."""
 
 
-@lru_cache(maxsize=None)
+@cache
 def load_teacher(teacher: str) -> Language:
     """Load the pipeline that teaches. Called again with the same name, it gives the same pipeline: each block of a
     config that asks for the teacher's labels gets them from one load.

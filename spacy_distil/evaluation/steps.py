@@ -17,7 +17,7 @@ from spacy.util import registry, resolve_dot_names
 from thinc.api import Optimizer
 
 from spacy_distil.distillation.agreement import stock_method
-from spacy_distil.distillation.cache import AnswerStore
+from spacy_distil.distillation.answers import AnswerStore
 from spacy_distil.distillation.teacher import Teacher
 from spacy_distil.distillation.update import DistillationUpdate
 from spacy_distil.evaluation.measure import time_call

@@ -1,4 +1,4 @@
-"""Teachers of every make: other encoders, other tokenisers, other vocabularies, several at once, from memory or from the cache."""
+"""Teachers of every make: other encoders, tokenisers and vocabularies, several at once, from memory or from the cache."""
 
 from pathlib import Path
 
@@ -10,8 +10,8 @@ from spacy.tokenizer import Tokenizer
 from spacy.tokens import Doc
 from thinc.api import Adam, fix_random_seed
 
+from spacy_distil.distillation.answers import AnswerStore
 from spacy_distil.distillation.attach import attach
-from spacy_distil.distillation.cache import AnswerStore
 from spacy_distil.distillation.components import choose_components
 from spacy_distil.distillation.errors import LabelError, TeacherError
 from spacy_distil.distillation.pipes import find_distiller
@@ -97,7 +97,8 @@ def test_student_learns_from_it_what_it_says_itself(make, distilbert_folder):
         student.update(examples(8, seed=seed, vocab=student.vocab))
     docs = sentences(10, seed=99)
     said, learnt = (
-        [[t.tag_ for t in nlp(Doc(nlp.vocab, words=[t.text for t in doc]))] for doc in docs] for nlp in (teacher, student)
+        [[t.tag_ for t in nlp(Doc(nlp.vocab, words=[t.text for t in doc]))] for doc in docs]
+        for nlp in (teacher, student)
     )
     same = numpy.mean([a == b for x, y in zip(said, learnt, strict=True) for a, b in zip(x, y, strict=True)])
     assert len({tag for tags in said for tag in tags}) == 3
@@ -142,7 +143,9 @@ def test_another_text_teacher_or_component_is_never_a_hit(teacher, tmp_path):
     one = Teacher(teacher, ["textcat", "textcat_multilabel"], store)
     other = Teacher(build(width=32), ["textcat"], store)
     doc = sentences(1, seed=5)[0]
-    divided = Doc(doc.vocab, words=["Al", "ma", *[t.text for t in doc[1:]]], spaces=[False, *[True] * len(doc)][: len(doc) + 1])
+    divided = Doc(
+        doc.vocab, words=["Al", "ma", *[t.text for t in doc[1:]]], spaces=[False, *[True] * len(doc)][: len(doc) + 1]
+    )
     asked = [
         answers(one, "textcat", [doc])[0]["logits"],
         answers(one, "textcat_multilabel", [doc])[0]["logits"],

@@ -84,7 +84,9 @@ def test_labels_in_another_order_get_their_own_gradient(teacher):
     pipe = nlp.get_pipe("textcat")
     pipe.cfg["labels"].reverse()
     egs = examples(1, seed=5, vocab=nlp.vocab)
-    find_distiller(pipe).update(pipe, [lesson(teacher, "textcat", [eg.x for eg in egs])], Batch(egs, 0.0, 1.0, 1.0, 0.0))
+    find_distiller(pipe).update(
+        pipe, [lesson(teacher, "textcat", [eg.x for eg in egs])], Batch(egs, 0.0, 1.0, 1.0, 0.0)
+    )
     taught = Teacher(teacher, HEADS).annotate([eg.x for eg in egs])
     cats = dict(zip(teacher.get_pipe("textcat").labels, teacher.get_pipe("textcat").predict(taught)[0], strict=True))
     expected = [1 / 3 - cats[label] for label in pipe.labels]  # the student starts from equal scores

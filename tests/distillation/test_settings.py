@@ -6,6 +6,8 @@ from thinc.api import Config
 from spacy_distil.distillation.errors import DistillationError
 from spacy_distil.distillation.settings import DOCUMENTED, Settings
 
+NER = "[distillation.per_component]\n[distillation.per_component.ner]\n"
+
 
 def read(text: str) -> Settings:
     block = Config().from_str(text)["distillation"]
@@ -69,8 +71,8 @@ gold_weight = 0.0
         ("soft_weight = 0\ngold_weight = 0", "both 0"),
         ("temprature = 1", "has no field 'temprature'"),
         ('components = "ner"', "must be a list"),
-        ("[distillation.per_component]\n[distillation.per_component.ner]\ntemperature = 0", r"\[distillation.per_component.ner\] temperature = 0"),
-        ("[distillation.per_component]\n[distillation.per_component.ner]\nlayers = 2", "no field 'layers'"),
+        (f"{NER}temperature = 0", r"\[distillation.per_component.ner\] temperature = 0"),
+        (f"{NER}layers = 2", "no field 'layers'"),
         ('[distillation.hidden]\nloss = "l1"', "'l1': it must be one of cosine"),
         ('[distillation.hidden]\nlayers = "first"', "'uniform' or 'last', or pairs"),
         ("[distillation.hidden]\nlayers = [1, 2]", "pairs"),

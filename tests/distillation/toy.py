@@ -188,7 +188,9 @@ def settings(**fields) -> Settings:
     return Settings.from_block({"teacher": "a teacher in memory", **fields})
 
 
-def attached(student: Language, *teachers: Language, components: tuple[str, ...] = HEADS, **fields) -> DistillationUpdate:
+def attached(
+    student: Language, *teachers: Language, components: tuple[str, ...] = HEADS, **fields
+) -> DistillationUpdate:
     """An update that learns from teachers in memory."""
     taught = {name: list(range(len(teachers))) for name in components}
     return DistillationUpdate(student, [Teacher(nlp, components) for nlp in teachers], taught, settings(**fields))

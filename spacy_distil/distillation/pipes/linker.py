@@ -135,4 +135,6 @@ def _different_entry(student: InMemoryLookupKB, teacher: InMemoryLookupKB) -> st
         return None
     common = set(student.get_entity_strings()).intersection(teacher.get_entity_strings())
     sample = islice(sorted(common), KB_SAMPLE)
-    return next((name for name in sample if not numpy.allclose(student.get_vector(name), teacher.get_vector(name))), None)
+    return next(
+        (name for name in sample if not numpy.allclose(student.get_vector(name), teacher.get_vector(name))), None
+    )

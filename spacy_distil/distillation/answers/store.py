@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy
 from spacy.util import logger
 
-from spacy_distil.distillation.answer_bytes import answer_from_bytes, answer_to_bytes
+from spacy_distil.distillation.answers.encoding import answer_from_bytes, answer_to_bytes
+from spacy_distil.distillation.answers.key_index import KeyIndex
+from spacy_distil.distillation.answers.segments import Segment, make_record, segment_head
 from spacy_distil.distillation.errors import DistillationError
-from spacy_distil.distillation.key_index import KeyIndex
-from spacy_distil.distillation.segments import Segment, make_record, segment_head
 
 SPACES = "answers-" + 32 * "[0-9a-f]"
 SHARE = 64

@@ -14,11 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays, floating_dtypes, integer_dtypes, unsigned_integer_dtypes
 
-from spacy_distil.distillation import key_index, segments
-from spacy_distil.distillation.answer_bytes import answer_from_bytes, answer_to_bytes
-from spacy_distil.distillation.cache import AnswerStore
+from spacy_distil.distillation.answers import AnswerStore, key_index, segments
+from spacy_distil.distillation.answers.encoding import answer_from_bytes, answer_to_bytes
+from spacy_distil.distillation.answers.segments import KEY_BYTES, Segment, make_record, segment_head
 from spacy_distil.distillation.errors import DistillationError
-from spacy_distil.distillation.segments import KEY_BYTES, Segment, make_record, segment_head
 
 ROOMY = 10**9
 NAME = "digest tagger scores"
@@ -27,8 +26,8 @@ import hashlib
 import sys
 from pathlib import Path
 import numpy
-from spacy_distil.distillation.cache import AnswerStore
-from spacy_distil.distillation.segments import KEY_BYTES
+from spacy_distil.distillation.answers import AnswerStore
+from spacy_distil.distillation.answers.segments import KEY_BYTES
 
 {functions}
 
