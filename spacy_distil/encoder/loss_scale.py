@@ -15,7 +15,7 @@ class LossScale:
 
     def __init__(self, scale: float = 2.0**16) -> None:
         self.factor = scale
-        self._good_steps = 0
+        self.good_steps = 0
 
     def scale(self, gradients: list[Tensor]) -> list[Tensor]:
         return [gradient * self.factor for gradient in gradients]
@@ -27,9 +27,9 @@ class LossScale:
         finite = all(bool(torch.isfinite(gradient).all()) for gradient in present)
         for gradient in present:
             gradient.mul_(1.0 / self.factor) if finite else gradient.zero_()
-        self._good_steps = self._good_steps + 1 if finite else 0
+        self.good_steps = self.good_steps + 1 if finite else 0
         if not finite:
             self.factor /= 2.0
-        elif self._good_steps % GROWTH_INTERVAL == 0:
+        elif self.good_steps % GROWTH_INTERVAL == 0:
             self.factor *= 2.0
         return finite

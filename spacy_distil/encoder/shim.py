@@ -7,10 +7,10 @@ import copy
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import safetensors.torch
 import torch
@@ -67,7 +67,7 @@ class Encoded:
     lengths: the number of tokens of each Doc.
     tokens: (tokens, width) in float32, all Docs' tokens. A token without a piece of its own has a row of zeros.
     cls: (docs, width) in float32, the last hidden state of `[CLS]`; the mean over windows where a Doc has several.
-    layers: (hidden states, tokens, width), the embeddings and each layer's output, where they were asked for.
+    layers: (hidden states, tokens, width), the embeddings and each layer's output, or those that were asked for.
     """
 
     lengths: list[int]
@@ -76,7 +76,10 @@ class Encoded:
     layers: Tensor | None = None
 
 
-Backprop = Callable[[Tensor | None, Tensor | None], None]
+class Backprop(Protocol):
+    """From gradients to the parameters': (tokens, width), (docs, width), (hidden states asked for, tokens, width)."""
+
+    def __call__(self, d_tokens: Tensor | None, d_cls: Tensor | None, d_layers: Tensor | None = None) -> None: ...
 
 
 class DistilBertShim(Shim):
@@ -90,7 +93,7 @@ class DistilBertShim(Shim):
         self.options = options
         self.tokenizer = None
         self._plan: InferencePlan | None = None
-        self._loss_scale = LossScale()
+        self.loss_scale = LossScale()
 
     # What it holds
 
@@ -163,55 +166,70 @@ class DistilBertShim(Shim):
 
     # Training
 
-    def begin_update(self, docs: Sequence[Doc], *, dropout: bool = True) -> tuple[Encoded, Backprop]:
-        """Encode, and return a callback from the gradients of `tokens` and `cls` to the parameters'.
+    def begin_update(
+        self, docs: Sequence[Doc], *, dropout: bool = True, layers: Sequence[int] = ()
+    ) -> tuple[Encoded, Backprop]:
+        """Encode, and return a callback from the gradients of `tokens`, `cls` and `layers` to the parameters'.
 
         dropout: apply the checkpoint's own dropout.
+        layers: the hidden states to give as `layers`, in this order: 0 for the embeddings, i for the output of layer i.
         """
         encoder = self.encoder
         if not any(parameter.requires_grad for part in encoder.parts for parameter in part.parameters()):
-            return self.predict(docs), lambda d_tokens, d_cls: None
+            return self._encode_frozen(docs, layers), lambda d_tokens, d_cls, d_layers=None: None
         self._plan = None
         pieces, windows = self._read(docs)
-        encoded = self._empty(docs, pieces, n_hidden=0)
+        encoded = self._empty(docs, pieces, n_hidden=len(layers))
         window_weights = _window_weights(windows)
-        tape: list[tuple[Batch, Tensor, Tensor]] = []
+        tape: list[tuple[Batch, Tensor, Tensor, list[Tensor]]] = []
         with _training(encoder, dropout):
             for batch in self._batches(pieces, windows):
                 if self.options.gradient_checkpointing or len(tape) >= KEPT_BATCHES:
-                    tokens, cls = recompute_in_backward(self._forward, batch, use_reentrant=False)
+                    tokens, cls, *hidden = recompute_in_backward(self._forward, batch, layers, use_reentrant=False)
                 else:
-                    tokens, cls = self._forward(batch)
+                    tokens, cls, *hidden = self._forward(batch, layers)
                 self._place(encoded, batch, windows, window_weights, tokens.detach(), cls.detach())
-                tape.append((batch, tokens, cls))
+                for i, rows in enumerate(hidden):
+                    assert encoded.layers is not None
+                    encoded.layers[i].index_add_(0, batch.tokens.to(self.device), rows.detach())
+                tape.append((batch, tokens, cls, hidden))
 
-        def backprop(d_tokens: Tensor | None, d_cls: Tensor | None) -> None:
+        def backprop(d_tokens: Tensor | None, d_cls: Tensor | None, d_layers: Tensor | None = None) -> None:
             with _training(encoder, dropout):
                 while tape:
-                    batch, tokens, cls = tape.pop()
+                    batch, tokens, cls, hidden = tape.pop()
                     outputs, gradients = [], []
+                    here = batch.tokens.to(self.device)
                     if d_tokens is not None:
                         outputs.append(tokens)
-                        gradients.append(d_tokens[batch.tokens.to(self.device)])
+                        gradients.append(d_tokens[here])
                     if d_cls is not None:
                         docs_here = torch.from_numpy(windows.docs)[batch.windows].to(self.device)
                         outputs.append(cls)
                         gradients.append(d_cls[docs_here] * window_weights[batch.windows].to(self.device)[:, None])
+                    if d_layers is not None:
+                        learning = [i for i, rows in enumerate(hidden) if rows.requires_grad]  # frozen layers have none
+                        outputs += [hidden[i] for i in learning]
+                        gradients += [d_layers[i][here] for i in learning]
                     if self.dtype == torch.float16:
-                        gradients = self._loss_scale.scale(gradients)
+                        gradients = self.loss_scale.scale(gradients)
                     torch.autograd.backward(outputs, gradients)
 
         return encoded, backprop
 
-    def _forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _encode_frozen(self, docs: Sequence[Doc], layers: Sequence[int]) -> Encoded:
+        encoded = self.predict(docs, layers=bool(layers))
+        return encoded if encoded.layers is None else replace(encoded, layers=encoded.layers[list(layers)])
+
+    def _forward(self, batch: Batch, layers: Sequence[int]) -> tuple[Tensor, ...]:
         hidden = self.encoder(batch.packed.to(self.device), self.dtype)
-        return _pool(hidden[-1], batch)
+        return *_pool(hidden[-1], batch), *(_pool(hidden[i], batch)[0] for i in layers)
 
     def finish_update(self, optimizer: Optimizer) -> None:
         if self._model is None:
             return
         parameters = list(self.encoder.named_parameters())
-        if self.dtype == torch.float16 and not self._loss_scale.unscale(p.grad for _, p in parameters):
+        if self.dtype == torch.float16 and not self.loss_scale.unscale(p.grad for _, p in parameters):
             return
         fused_optimizer.step(optimizer, self.id, parameters)
         self._plan = None

@@ -158,17 +158,34 @@ class DistilBert(Tok2Vec):
         losses: gets the sum of the squared gradients, as spaCy's Tok2Vec reports it.
         """
         losses = {} if losses is None else losses
+        self.begin_update(examples, drop=drop, losses=losses)
+        return losses
+
+    def begin_update(
+        self,
+        examples: Iterable[Example],
+        *,
+        drop: float = 0.0,
+        losses: dict[str, float] | None = None,
+        layers: Sequence[int] = (),
+    ) -> PendingUpdate | None:
+        """As `update`, for a caller who has a gradient of hidden states to add.
+
+        layers: hidden states to give, 0 for the embeddings, i for the output of layer i.
+        RETURNS: the batch, which waits for gradients; None where nobody listens and no layers are asked for.
+        """
+        losses = {} if losses is None else losses
         losses.setdefault(self.name, 0.0)
         examples = list(examples)
         validate_examples(examples, "DistilBert.update")
         if self._pending is not None:
             self._pending.finish()
         self._pending = None
-        if not self.listeners:
-            return losses
+        if not self.listeners and not layers:
+            return None
         docs = [example.predicted for example in examples]
         set_dropout_rate(self.model, drop)
-        encoded, backprop = self.shim.begin_update(docs, dropout=has_dropout(self.model))
+        encoded, backprop = self.shim.begin_update(docs, dropout=has_dropout(self.model), layers=layers)
         self._pending = pending = PendingUpdate(self.model, encoded, backprop, losses, self.name)
         for listener in self.listeners:
             is_last = listener is self.listeners[-1]
@@ -178,7 +195,7 @@ class DistilBert(Tok2Vec):
                 rows = listener.attrs.get(ROWS, "tokens")
                 receive = partial(pending.receive, rows, is_last)
                 listener.receive(listener.get_batch_id(docs), split_rows(encoded, rows), receive)
-        return losses
+        return pending
 
     def finish_update(self, sgd: Optimizer) -> None:
         """Step the optimiser, once the batch's gradient is there.
@@ -228,6 +245,7 @@ class DistilBert(Tok2Vec):
 class PendingUpdate:
     """A batch between its forward and its backward pass: it gathers the listeners' gradients.
 
+    encoded: the batch, until the backward pass has run.
     sgd: an optimiser that waits for the gradient.
     """
 
@@ -235,8 +253,8 @@ class PendingUpdate:
         self.model, self.losses, self.name = model, losses, name
         self.sgd: Optimizer | None = None
         self.is_finished = False
+        self.encoded = encoded
         self._backprop = backprop
-        self._encoded = encoded
         self._gradients: dict[str, torch.Tensor] = {}
 
     @property
@@ -250,7 +268,7 @@ class PendingUpdate:
                 f"A component sent a gradient to {self.name!r} after the last listener had sent its own. Combine the gradients "
                 "of a component before its backward pass."
             )
-        added = join_rows(gradient, self._encoded.tokens.device)
+        added = join_rows(gradient, self.encoded.tokens.device)
         loss = float(added.square().sum())
         if loss:  # a gradient of zeros costs no backward pass
             self.losses[self.name] += loss
@@ -259,14 +277,19 @@ class PendingUpdate:
             self.finish()
         return []
 
+    def receive_layers(self, gradient: torch.Tensor) -> None:
+        """Add a gradient with respect to `encoded.layers`, of its shape, before the last listener sends its own."""
+        self.losses[self.name] += float(gradient.square().sum())
+        self._gradients["layers"] = gradient
+
     def finish(self) -> None:
         """Run the backward pass, and the optimiser if one waits; nothing where no listener has sent a gradient."""
         if self.is_finished:
             return
         self.is_finished = True
         if self.has_gradient:
-            self._backprop(self._gradients.get("tokens"), self._gradients.get("cls"))
+            self._backprop(self._gradients.get("tokens"), self._gradients.get("cls"), self._gradients.get("layers"))
         # The listeners keep this object until their next batch: it must hold no graph then, or `nlp` could not be pickled.
-        del self._backprop, self._encoded, self._gradients
+        del self._backprop, self.encoded, self._gradients
         if self.sgd is not None:
             self.model.finish_update(self.sgd)
