@@ -54,6 +54,7 @@ def attach(nlp: Language) -> None:
     check_gold(nlp, [name for name in taught if not settings.weights_of(name).soft_weight.is_zero])
     teachers = make_teachers(pipelines, taught, settings)
     update = DistillationUpdate(nlp, teachers, taught, settings)
+    update.block = block
     forget_teacher(nlp)
     nlp.update = update  # type: ignore[method-assign]
     nlp.evaluate = Evaluation(nlp, {name: pipelines[able[0]] for name, able in taught.items()})  # type: ignore

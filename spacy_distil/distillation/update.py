@@ -32,6 +32,7 @@ class DistillationUpdate:
     settings: the config's block.
     step: the step of the optimiser, by which schedules are read, set by a loop that counts it. None: counted from the calls,
         `accumulate_gradient` to a step.
+    block: the config's block as it is written, which has to be the same for a run to be resumed.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class DistillationUpdate:
         self.taught = dict(taught)
         self.settings = settings
         self.step: int | None = None
+        self.block: Mapping[str, Any] = {}
         self._n_calls = 0
         self._accumulated = max(1, nlp.config.interpolate()["training"].get("accumulate_gradient") or 1)
 
