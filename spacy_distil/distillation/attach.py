@@ -12,7 +12,9 @@ from spacy_distil.distillation.agreement import Evaluation
 from spacy_distil.distillation.answers import AnswerStore
 from spacy_distil.distillation.components import check_gold, choose_components
 from spacy_distil.distillation.errors import DistillationError
-from spacy_distil.distillation.settings import BLOCK, Settings
+from spacy_distil.distillation.hidden import HiddenTeaching
+from spacy_distil.distillation.settings import BLOCK, Hidden, Settings
+from spacy_distil.distillation.states import pair_layers, width
 from spacy_distil.distillation.teacher import Teacher, load_teacher
 from spacy_distil.distillation.update import DistillationUpdate
 
@@ -52,8 +54,9 @@ def attach(nlp: Language) -> None:
     load_teacher.cache_clear()
     taught = choose_components(nlp, pipelines, settings.components)
     check_gold(nlp, [name for name in taught if not settings.weights_of(name).soft_weight.is_zero])
-    teachers = make_teachers(pipelines, taught, settings)
-    update = DistillationUpdate(nlp, teachers, taught, settings)
+    hidden = make_hidden(nlp, pipelines[0], settings.hidden)
+    teachers = make_teachers(pipelines, taught, settings, hidden)
+    update = DistillationUpdate(nlp, teachers, taught, settings, hidden)
     update.block = block
     forget_teacher(nlp)
     nlp.update = update  # type: ignore[method-assign]
@@ -67,11 +70,42 @@ def detach(nlp: Language) -> None:
         vars(nlp).pop(name, None)
 
 
-def make_teachers(pipelines: Sequence[Language], taught: dict[str, list[int]], settings: Settings) -> list[Teacher]:
+def make_hidden(student: Language, teacher: Language, settings: Hidden) -> HiddenTeaching | None:
+    """Which hidden states of a student learn from which of a teacher, if any do."""
+    if settings.weight.is_zero:
+        return None
+    names = find_encoder(student, settings.student, "student"), find_encoder(teacher, settings.teacher, "teacher")
+    encoders = student.get_pipe(names[0]), teacher.get_pipe(names[1])
+    return HiddenTeaching(
+        settings,
+        student=names[0],
+        teacher=names[1],
+        pairs=pair_layers(*encoders, settings.layers),
+        widths=(width(encoders[0]), width(encoders[1])),
+    )
+
+
+def find_encoder(nlp: Language, name: str | None, whose: str) -> str:
+    encoders = [component for component, pipe in nlp.components if hasattr(pipe, "listening_components")]
+    if name is None and encoders:
+        return encoders[0]
+    if name is None or name not in encoders:
+        named = "" if name is None else f" named '{name}'"
+        raise DistillationError(
+            f"[{BLOCK}.hidden]: the {whose} has no shared encoder{named} whose hidden states could be compared. Its shared "
+            f"encoders: {', '.join(encoders) or 'none'}. Name one of them as `{whose}`, or set `weight` to 0."
+        )
+    return name
+
+
+def make_teachers(
+    pipelines: Sequence[Language], taught: dict[str, list[int]], settings: Settings, hidden: HiddenTeaching | None
+) -> list[Teacher]:
+    encoders = [hidden.teacher if hidden is not None and i == 0 else None for i in range(len(pipelines))]
     cache = settings.cache
     store = None if cache.folder is None else AnswerStore(cache.folder, max_bytes=int(cache.max_size * 1e6))
     return [
-        Teacher(pipeline, [name for name, able in taught.items() if i in able], store)
+        Teacher(pipeline, [name for name, able in taught.items() if i in able], store, encoders[i])
         for i, pipeline in enumerate(pipelines)
     ]
 

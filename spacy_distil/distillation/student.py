@@ -155,7 +155,7 @@ def _start(nlp: Language, teacher: str, n_layers: int | None) -> tuple[dict[str,
             return {**start, "name": str(folder), "layers": layers}, False, shape.width
     for name, pipe in nlp.pipeline:
         block = nlp.config["components"].get(name, {}).get("model", {})
-        hf_config = getattr(getattr(getattr(pipe, "model", None), "transformer", None), "config", None)
+        hf_config: Any = getattr(getattr(getattr(pipe, "model", None), "transformer", None), "config", None)
         if getattr(hf_config, "model_type", None) in ("bert", "distilbert") and "name" in block:
             layers = choose_layers(hf_config.num_hidden_layers, n_layers)
             return {**start, "name": block["name"], "layers": layers}, True, hf_config.hidden_size

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from thinc.util import to_numpy
 from spacy_distil.distillation.answers import AnswerStore, Space
 from spacy_distil.distillation.errors import TeacherError
 from spacy_distil.distillation.lessons import Answer, Array
+from spacy_distil.distillation.states import kept_on_docs
 
 Ask = Callable[[Any, Sequence[Doc], Sequence[Array]], list[Answer]]
 
@@ -56,15 +58,23 @@ class Teacher:
     """A trained pipeline, of which some components teach the student's of the same name.
 
     nlp: the pipeline.
-    components: names of the components that are asked, its encoders among them where their hidden states teach.
+    components: names of the components that teach.
     store: where its answers are kept; None asks it anew each time.
+    encoder: name of the component whose hidden states teach, None if none does.
     """
 
-    def __init__(self, nlp: Language, components: Iterable[str], store: AnswerStore | None = None) -> None:
+    def __init__(
+        self,
+        nlp: Language,
+        components: Iterable[str],
+        store: AnswerStore | None = None,
+        encoder: str | None = None,
+    ) -> None:
         self.nlp = nlp
         self.components = tuple(components)
         self.store = store
-        self._upstream = _upstream(nlp, self.components)
+        self.encoder = encoder
+        self._upstream = _upstream(nlp, self.components, encoder)
         self._spaces: dict[str, Space] = {}
 
     @cached_property
@@ -95,7 +105,8 @@ class Teacher:
         taught = self.copy(docs)
         for name in self._upstream:
             pipe: Any = self.nlp.get_pipe(name)
-            taught = list(pipe.pipe(taught, batch_size=BATCH_SIZE))
+            with kept_on_docs(pipe) if name == self.encoder else nullcontext():
+                taught = list(pipe.pipe(taught, batch_size=BATCH_SIZE))
         return taught
 
     def copy(self, docs: Sequence[Doc]) -> list[Doc]:
@@ -168,14 +179,14 @@ def _key(doc: Doc, premise: Array) -> bytes:
     return digest.digest()
 
 
-def _upstream(nlp: Language, components: Sequence[str]) -> list[str]:
+def _upstream(nlp: Language, components: Sequence[str], encoder: str | None) -> list[str]:
     """The components that must run before `components` can be scored: the encoders that these listen to, directly or through
     another encoder, and whatever annotated the documents when the teacher itself was trained."""
     annotating = nlp.config["training"].get("annotating_components") or []
     needed, upstream = set(components), []
-    last = max(nlp.component_names.index(name) for name in components)
+    last = max((nlp.component_names.index(name) for name in components), default=len(nlp.components))
     for name, pipe in reversed(nlp.components[:last]):
-        if name in annotating or not needed.isdisjoint(getattr(pipe, "listening_components", [])):
+        if name == encoder or name in annotating or not needed.isdisjoint(getattr(pipe, "listening_components", [])):
             needed.add(name)
             upstream.append(name)
     return upstream[::-1]

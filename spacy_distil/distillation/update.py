@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy
 from spacy.errors import Errors
 from spacy.language import Language, _copy_examples
 from spacy.pipeline import Tok2Vec
@@ -15,11 +16,15 @@ from thinc.api import Optimizer
 from spacy_distil.distillation.agreement import stock_method
 from spacy_distil.distillation.batch import Batch
 from spacy_distil.distillation.errors import DistillationError
+from spacy_distil.distillation.hidden import HiddenTeaching
 from spacy_distil.distillation.lessons import Lesson
 from spacy_distil.distillation.pipes import find_distiller
 from spacy_distil.distillation.pipes.encoder import EncoderPass
 from spacy_distil.distillation.settings import Settings
 from spacy_distil.distillation.teacher import Hearing, Teacher
+
+HIDDEN = "hidden_states"
+"""Their loss, among those of the components."""
 
 
 class DistillationUpdate:
@@ -30,18 +35,25 @@ class DistillationUpdate:
     teachers: the teachers.
     taught: the components that are taught, each with the numbers of its teachers.
     settings: the config's block.
+    hidden: the loss between hidden states, from the first teacher's encoder; None for none.
     step: the step of the optimiser, by which schedules are read, set by a loop that counts it. None: counted from the calls,
         `accumulate_gradient` to a step.
     block: the config's block as it is written, which has to be the same for a run to be resumed.
     """
 
     def __init__(
-        self, nlp: Language, teachers: Sequence[Teacher], taught: Mapping[str, Sequence[int]], settings: Settings
+        self,
+        nlp: Language,
+        teachers: Sequence[Teacher],
+        taught: Mapping[str, Sequence[int]],
+        settings: Settings,
+        hidden: HiddenTeaching | None = None,
     ) -> None:
         self.nlp = nlp
         self.teachers = list(teachers)
         self.taught = dict(taught)
         self.settings = settings
+        self.hidden = hidden
         self.step: int | None = None
         self.block: Mapping[str, Any] = {}
         self._n_calls = 0
@@ -67,7 +79,7 @@ class DistillationUpdate:
 
         sgd: the optimiser. None takes the pipeline's own, False leaves the gradients for a later `finish_update`.
         RETURNS: losses by component, Python floats, added to those given. A taught component's is the weighted sum of its
-            soft and gold losses.
+            soft and gold losses; that of hidden states stands beside them as `hidden_states`.
         RAISES: DistillationError if a loss is not a number: no weight has been changed then.
         """
         if _ is not None:
@@ -96,7 +108,7 @@ class DistillationUpdate:
             settings = {"drop": drop, **(component_cfg or {}).get(name, {})}
             if name in learning:
                 if isinstance(pipe, Tok2Vec):
-                    passes[name] = EncoderPass(pipe, examples, losses=losses, **settings)
+                    passes[name] = self._encode(pipe, examples, hearings, step, losses, **settings)
                 elif find_distiller(pipe) is not None:
                     losses[name] += self._distil(name, pipe, examples, hearings, step, **settings)
                 else:
@@ -117,11 +129,43 @@ class DistillationUpdate:
                     pipe.finish_update(sgd)
         return losses
 
+    def _encode(
+        self,
+        encoder: Tok2Vec,
+        examples: list[Example],
+        hearings: Sequence[Hearing],
+        step: int,
+        losses: dict[str, float],
+        *,
+        drop: float,
+    ) -> EncoderPass:
+        hidden = self.hidden if self.hidden is not None and encoder.name == self.hidden.student else None
+        weight = 0.0 if hidden is None else self.settings.hidden.weight.at(step)
+        if hidden is None or not weight:
+            return EncoderPass(encoder, examples, drop=drop, losses=losses)
+        encoding = EncoderPass(encoder, examples, drop=drop, losses=losses, layers=hidden.student_layers)
+        if encoding.states is not None:
+            loss, gradient = hidden(encoding.states, hearings[0])
+            encoding.add(weight * gradient)
+            losses[HIDDEN] = losses.get(HIDDEN, 0.0) + weight * loss
+            _check_loss(HIDDEN, losses, examples)
+        return encoding
+
+    def state_dict(self) -> dict[str, numpy.ndarray]:
+        """What training has learnt beside the student's weights."""
+        return {} if self.hidden is None else self.hidden.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, numpy.ndarray]) -> None:
+        if self.hidden is not None:
+            self.hidden.load_state_dict(state)
+
     def ask_all(self, examples: Sequence[Example]) -> None:
         """Ask the teachers all that an update on these examples asks them, and leave it at that."""
         hearings = self._hearings(examples)
         for name in self.taught:
             self._lessons(name, examples, hearings)
+        if self.hidden is not None:
+            self.hidden.ask(hearings[0])
 
     def _distil(
         self, name: str, student: Any, examples: list[Example], hearings: Sequence[Hearing], step: int, *, drop: float
@@ -156,9 +200,10 @@ class DistillationUpdate:
 def _check_loss(name: str, losses: dict[str, float], examples: Sequence[Example]) -> None:
     losses[name] = float(losses[name])
     if not math.isfinite(losses[name]):
+        of = "the hidden states" if name == HIDDEN else f"component '{name}'"
         texts = "; ".join(repr(example.predicted[:6].text) for example in examples[:4])
         raise DistillationError(
-            f"The loss of component '{name}' is {losses[name]}: training stops before this batch changes a weight. Lower the "
-            "learning rate or the weights of the losses, and look for NaN in the weights that the encoder started from. The "
-            f"batch has {len(examples)} texts, which begin: {texts}."
+            f"The loss of {of} is {losses[name]}: training stops before this batch changes a weight. Lower the learning "
+            "rate or the weights of the losses, and look for NaN in the weights that the encoder started from. The batch has "
+            f"{len(examples)} texts, which begin: {texts}."
         )

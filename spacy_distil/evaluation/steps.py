@@ -51,7 +51,7 @@ def measure_steps(student: Language, *, steps: int, progress: Callable[[str], No
     with TemporaryDirectory() as folder:
         warm = _with_cache(update, Path(folder))
         for batch in batches:
-            warm(batch, sgd=False)
+            warm.ask_all(batch)
         for number, batch in enumerate([batches[0], *batches]):  # the first warms up
             progress(f"Batch {number} of {len(batches)}")
             for name, step in (
@@ -76,5 +76,5 @@ def _read(student: Language, steps: int) -> tuple[Optimizer, list[list[Example]]
 
 def _with_cache(update: DistillationUpdate, folder: Path) -> DistillationUpdate:
     store = AnswerStore(folder, max_bytes=1 << 34)
-    teachers = [Teacher(teacher.nlp, teacher.components, store) for teacher in update.teachers]
-    return DistillationUpdate(update.nlp, teachers, update.taught, update.settings)
+    teachers = [Teacher(teacher.nlp, teacher.components, store, teacher.encoder) for teacher in update.teachers]
+    return DistillationUpdate(update.nlp, teachers, update.taught, update.settings, update.hidden)

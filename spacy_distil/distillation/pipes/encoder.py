@@ -1,10 +1,15 @@
 """Encoders that several components share: spaCy's `tok2vec` and every subclass of it."""
 
+from collections.abc import Sequence
 from functools import reduce
 from typing import Any
 
+import torch
 from spacy.pipeline import Tok2Vec
 from spacy.training import Example
+from thinc.util import torch2xp, xp2torch
+
+from spacy_distil.pipeline.distilbert import DistilBert, PendingUpdate
 
 
 class EncoderPass:
@@ -18,10 +23,23 @@ class EncoderPass:
     examples: the batch; its `predicted` documents are encoded.
     drop: dropout rate.
     losses: gets the encoder's figure, the sum of the squared gradients that reached it.
+    layers: the hidden states to give as `states`; of an encoder that gives its output alone, anything else than none.
     """
 
-    def __init__(self, encoder: Tok2Vec, examples: list[Example], *, drop: float, losses: dict[str, float]) -> None:
-        encoder.update(examples, drop=drop, sgd=None, losses=losses)
+    def __init__(
+        self,
+        encoder: Tok2Vec,
+        examples: list[Example],
+        *,
+        drop: float,
+        losses: dict[str, float],
+        layers: Sequence[int] = (),
+    ) -> None:
+        self._pending: PendingUpdate | None = None
+        if layers and isinstance(encoder, DistilBert):
+            self._pending = encoder.begin_update(examples, drop=drop, losses=losses, layers=layers)
+        else:
+            encoder.update(examples, drop=drop, sgd=None, losses=losses)
         self._ops = encoder.model.ops
         listeners: list[Any] = list(encoder.listeners)
         self._last = listeners[-1] if listeners else None
@@ -29,6 +47,21 @@ class EncoderPass:
         if self._last is not None:
             self._outputs, self._backprop = self._last._outputs, self._last._backprop
             self._last._backprop = self._collect
+
+    @property
+    def states(self) -> torch.Tensor | None:
+        """(layers, tokens, width) of all documents; None where nobody listens, so that the encoder did not run."""
+        if self._pending is not None:
+            return self._pending.encoded.layers
+        return None if self._last is None else xp2torch(self._ops.xp.concatenate(self._outputs))[None]
+
+    def add(self, gradient: torch.Tensor) -> None:
+        """Add a gradient with respect to `states`, of its shape."""
+        if self._pending is not None:
+            self._pending.receive_layers(gradient)
+        else:
+            parts = torch.split(gradient[0], [len(rows) for rows in self._outputs])
+            self._gradients.append([torch2xp(part) for part in parts])
 
     def backprop(self) -> None:
         """Run the backward pass. To be called once, after all components that listen have had their turn."""
