@@ -116,9 +116,7 @@ def predicted_logits(model: Model, scores: Array, component: str) -> Array:
     return scores / attributes["softmax_temperature"]
 
 
-def lesson_logits(
-    head: Head, student: Any, lessons: Sequence[Lesson], labels: Callable[[Any], Sequence[str]]
-) -> Array:
+def lesson_logits(head: Head, student: Any, lessons: Sequence[Lesson], labels: Callable[[Any], Sequence[str]]) -> Array:
     """What the teachers say together of all rows of a batch, in the student's order of labels.
 
     student: the component.

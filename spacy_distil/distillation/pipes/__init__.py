@@ -11,6 +11,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from spacy.pipeline import (
+    DependencyParser,
     EditTreeLemmatizer,
     EntityLinker,
     EntityRecognizer,
@@ -53,6 +54,7 @@ class Distiller:
 
 
 DISTILLERS = (
+    Distiller(DependencyParser, transition.check, transition.ask, transition.update),
     Distiller(EntityRecognizer, transition.check, transition.ask, transition.update),
     Distiller(TextCategorizer, textcat.check, textcat.ask, textcat.update),
     Distiller(Tagger, tokens.check, tokens.ask, tokens.update),

@@ -11,6 +11,7 @@ from itertools import islice
 import numpy
 from spacy.kb import InMemoryLookupKB
 from spacy.pipeline import EntityLinker
+from spacy.strings import StringStore
 from spacy.tokens import Doc
 from spacy.training import Example
 from thinc.api import set_dropout_rate
@@ -20,9 +21,12 @@ from spacy_distil.distillation.errors import DistillationError
 from spacy_distil.distillation.gold import has_gold
 from spacy_distil.distillation.lessons import Answer, Array, Lesson
 
-CONTEXT = ["ENT_IOB", "ENT_TYPE", "SENT_START"]
+CONTEXT: list[int | str] = ["ENT_IOB", "ENT_TYPE", "SENT_START"]
 """What the encoder reads beside the tokens: the entities, and the sentences that they stand in."""
+UNKNOWN = "unknown"
+"""What a teacher calls an entity whose label it never heard of."""
 SMALLEST_NORM = 1e-8
+"""An encoding of zeros has no direction, and adds nothing to the mean."""
 KB_SAMPLE = 100
 """Entries in both knowledge bases whose vectors are compared before training."""
 
@@ -52,10 +56,10 @@ def premises(student: EntityLinker, examples: Sequence[Example]) -> list[Array]:
 def ask(teacher: EntityLinker, docs: Sequence[Doc], premises: Sequence[Array]) -> list[Answer]:
     """encodings: (entities, width)"""
     ops = teacher.model.ops
-    own = [doc.to_array(CONTEXT) for doc in docs]
+    own: list[Array] = [doc.to_array(CONTEXT) for doc in docs]
     try:
         for doc, context in zip(docs, premises, strict=True):
-            doc.from_array(CONTEXT, context)
+            doc.from_array(CONTEXT, _with_known_labels(context, doc.vocab.strings))
         lengths = [len(doc.ents) for doc in docs]
         rows = teacher.model.predict(docs) if sum(lengths) else ops.alloc2f(0, teacher.kb.entity_vector_length)
     finally:
@@ -94,11 +98,22 @@ def update(student: EntityLinker, lessons: Sequence[Lesson], batch: Batch) -> fl
     return loss
 
 
+def _with_known_labels(context: Array, strings: StringStore) -> Array:
+    """The context with another label for those that the teacher never heard of: the encoder sees none, but a Doc can't give
+    the entities of a label whose name it lacks."""
+    types = context[:, CONTEXT.index("ENT_TYPE")]
+    unknown = [label for label in set(types.tolist()) if label and label not in strings]
+    if unknown:
+        context = context.copy()
+        context[numpy.isin(types, unknown), CONTEXT.index("ENT_TYPE")] = strings.add(UNKNOWN)
+    return context
+
+
 def _with_entities(student: EntityLinker, examples: Sequence[Example]) -> list[Example]:
     """The examples with the entities that are linked: the corpus's, where it has any annotation of them and `use_gold_ents`
     asks for them, as in spaCy's own update; else those that a component has set on the student's document."""
     return [
-        student._ensure_ents([example])[0]
+        next(iter(student._ensure_ents([example])))
         if student.use_gold_ents and example.reference.has_annotation("ENT_IOB")
         else example
         for example in examples

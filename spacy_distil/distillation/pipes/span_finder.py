@@ -49,7 +49,7 @@ def update(student: SpanFinder, lessons: Sequence[Lesson], batch: Batch) -> floa
         loss += batch.soft_weight * soft
     if gold_weight:
         owner = numpy.repeat(numpy.arange(len(batch.docs)), [len(doc) for doc in batch.docs])
-        rows = ops.asarray1i(numpy.flatnonzero(numpy.isin(owner, annotated)))
+        rows = numpy.flatnonzero(numpy.isin(owner, annotated)).tolist()
         gold, d_gold = student.get_loss([batch.examples[i] for i in annotated], scores[rows])
         gradient[rows] += gold_weight * d_gold
         loss += gold_weight * gold

@@ -34,7 +34,7 @@ def ask(teacher: SpanCategorizer, docs: Sequence[Doc], premises: Sequence[Array]
     lengths = [len(spans) for spans in premises]
     if not sum(lengths):
         return [{"logits": ops.alloc2f(0, len(_labels(teacher)))} for _ in docs]
-    scores = teacher.model.predict((docs, _ragged(premises, ops)))
+    scores = teacher.model.predict((list(docs), _ragged(premises, ops)))
     logits = predicted_logits(teacher.model, scores, teacher.name)
     return [{"logits": rows} for rows in ops.unflatten(logits, ops.asarray1i(lengths))]
 
@@ -50,6 +50,7 @@ def update(student: SpanCategorizer, lessons: Sequence[Lesson], batch: Batch) ->
         return 0.0
     ops = student.model.ops
     set_dropout_rate(student.model, batch.drop)
+    scores: Array
     scores, backprop = student.model.begin_update((batch.docs, _ragged(spans, ops)))
     gradient = ops.xp.zeros_like(scores)
     loss = 0.0
@@ -63,7 +64,7 @@ def update(student: SpanCategorizer, lessons: Sequence[Lesson], batch: Batch) ->
         examples = [batch.examples[i] for i in annotated]
         used = {span.label_ for eg in examples for span in eg.reference.spans[student.key]}
         check_corpus(student.name, used, student.labels)
-        rows = ops.asarray1i(numpy.flatnonzero(numpy.isin(owner, annotated)))
+        rows = numpy.flatnonzero(numpy.isin(owner, annotated)).tolist()
         gold, d_gold = student.get_loss(examples, (_ragged([spans[i] for i in annotated], ops), scores[rows]))
         gradient[rows] += gold_weight * d_gold
         loss += gold_weight * float(gold)
@@ -79,7 +80,8 @@ def _suggest(student: SpanCategorizer, docs: Sequence[Doc]) -> list[Array]:
 
 
 def _ragged(spans: Sequence[Array], ops: Ops) -> Ragged:
-    return Ragged(ops.asarray2i(numpy.concatenate(spans)), ops.asarray1i([len(rows) for rows in spans]))
+    rows: Array = numpy.concatenate(spans)
+    return Ragged(ops.asarray2i(rows), ops.asarray1i([len(rows) for rows in spans]))
 
 
 def _labels(pipe: SpanCategorizer) -> Sequence[str]:

@@ -1,6 +1,7 @@
 """Distils `tagger`, `morphologizer`, `senter` and `trainable_lemmatizer`: one row of scores a token."""
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from spacy.pipeline import EditTreeLemmatizer, Tagger
 from spacy.tokens import Doc
@@ -13,7 +14,7 @@ from spacy_distil.distillation.heads import check_heads, find_head, lesson_logit
 from spacy_distil.distillation.labels import align, check_corpus
 from spacy_distil.distillation.lessons import Answer, Array, Lesson
 
-TokenPipe = Tagger | EditTreeLemmatizer
+TokenPipe: TypeAlias = Tagger | EditTreeLemmatizer
 
 
 def check(student: TokenPipe, teacher: TokenPipe) -> None:

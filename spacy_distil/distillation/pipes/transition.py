@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy
 from spacy.ml.parser_model import ParserStepModel
+from spacy.pipeline import DependencyParser
 from spacy.pipeline.transition_parser import Parser
 from spacy.tokens import Doc
 from spacy.training import Example
 from thinc.api import set_dropout_rate
 
 from spacy_distil.distillation.batch import Batch
-from spacy_distil.distillation.errors import LabelError
 from spacy_distil.distillation.heads import Head, mean_logits
-from spacy_distil.distillation.labels import align, pick_columns
+from spacy_distil.distillation.labels import align, check_corpus, pick_columns
 from spacy_distil.distillation.lessons import Answer, Array, Lesson
 from spacy_distil.distillation.losses import softmax_kl
 
@@ -44,7 +44,12 @@ def ask(teacher: Parser, docs: Sequence[Doc], premises: Sequence[Array]) -> list
 
 def update(student: Parser, lessons: Sequence[Lesson], batch: Batch) -> float:
     """Losses and gradients are sums over states, as spaCy's are; the gold loss is spaCy's own, the sum of the squared
-    gradient. The loss adds up both: read it as a trend."""
+    gradient. The loss adds up both: read it as a trend. A component that searches with a beam is taught as one that does
+    not; without a teacher it learns as spaCy lets it."""
+    if not lessons and batch.gold_weight == 1 and student.cfg["beam_width"] > 1:
+        losses: dict[str, float] = {}
+        student.update(batch.examples, drop=batch.drop, losses=losses)
+        return float(losses[student.name])
     max_moves = _draw_cut_size(student)
     if not lessons:
         student._ensure_labels_are_added([example.reference for example in batch.examples])
@@ -156,13 +161,10 @@ def _draw_cut_size(student: Parser) -> int:
 
 
 def _check_gold_labels(student: Parser, examples: list[Example]) -> None:
+    if isinstance(student, DependencyParser):
+        return  # it knows no rare labels, and takes "dep" for each, as in spaCy's own update
     used = {label for example in examples for label in student.moves.get_doc_labels(example.reference)}
-    unknown = sorted(used - set(student.labels))
-    if unknown:
-        raise LabelError(
-            f"Component '{student.name}': the corpus has the labels {', '.join(map(repr, unknown))}, which the teacher does "
-            "not know. Rename or remove them in the corpus, or set gold_weight = 0 to learn from the teacher alone."
-        )
+    check_corpus(student.name, used, student.labels)
 
 
 def _moves(pipe: Parser) -> list[str]:
