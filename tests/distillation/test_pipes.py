@@ -79,6 +79,13 @@ def test_only_annotated_texts_of_a_mixed_batch_give_gold(teacher):
     numpy.testing.assert_allclose(mixed, alone, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", HEADS)
+def test_a_teacher_can_be_asked_of_nothing_but_empty_documents(name, teacher):
+    """The cache may know all others of a batch."""
+    (answer,) = lesson(teacher, name, [Doc(teacher.vocab)]).answers
+    assert all(numpy.isfinite(array).all() for array in answer.values())
+
+
 def test_labels_in_another_order_get_their_own_gradient(teacher):
     nlp = build(shared=False)
     pipe = nlp.get_pipe("textcat")
