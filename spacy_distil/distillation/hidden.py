@@ -80,11 +80,11 @@ class HiddenTeaching:
         if self._maps is not None:
             self._adam.step()
         assert student.grad is not None
-        return float(loss), student.grad
+        return float(loss.detach()), student.grad
 
     def _loss(self, student: Tensor, teacher: Tensor, lengths: Sequence[int]) -> Tensor:
         # A token without a piece of its own has zeros, which have no direction and say nothing.
-        known = (student.detach().abs().sum(dim=(0, 2)) > 0) & (teacher.abs().sum(dim=(0, 2)) > 0)
+        known = (student.detach() != 0).any(dim=2).all(dim=0) & (teacher != 0).any(dim=2).all(dim=0)
         if self.settings.loss == "relations":
             kept = [int(part.sum()) for part in torch.split(known, list(lengths))]
             return relations(student[:, known], teacher[:, known], kept, self.settings.relation_heads)
