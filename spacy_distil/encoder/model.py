@@ -38,7 +38,8 @@ def DistilBert(
     `initialize`, or come with a saved pipeline, which needs neither `name` nor the network.
 
     name: where the weights come from: a hub id, a local folder, or `package:module/sub/folder`, a folder inside an
-        installed Python package.
+        installed Python package. The folder may be a checkpoint's, a saved pipeline's that has one `distilbert`, or that
+        component's own.
     revision: branch, tag or commit of a hub id.
     sha256: digest that the file of weights must have.
     layers: the layers of the checkpoint to keep, counted from 0; `[0, 2, 4, 7, 9, 11]` of a 12-layer BERT is DistilBERT's own
