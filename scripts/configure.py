@@ -1,4 +1,4 @@
-"""Write the configs of a teacher and its student for a checkpoint: the teacher has all of its layers, the student some."""
+"""Write the configs of a teacher and its students for a checkpoint: the teacher has all of its layers, a student some."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,6 +6,7 @@ from typing import Annotated
 import srsly
 import typer
 from spacy.util import load_config
+from thinc.api import Config
 from wasabi import msg
 
 from spacy_distil.encoder.checkpoint import CONFIG, find_folder
@@ -21,6 +22,9 @@ def configure(
     student: Annotated[Path, typer.Argument(help="Where to write the student's config")],
     checkpoint: Annotated[str, typer.Option(help="Hub id, folder, or package:module/folder")],
     layers: Annotated[str, typer.Option(help="The student's layers, such as 0,2,4; auto takes every second")] = AUTO,
+    distilled: Annotated[Path | None, typer.Option(help="Where to write the config of the student with a teacher")] = None,
+    block: Annotated[Path, typer.Option(help="The block [distillation] of that")] = Path("configs/distillation.cfg"),
+    trained: Annotated[str, typer.Option(help="Where the trained teacher will be: its encoder is that student's start")] = "",
 ) -> None:
     config = load_config(base)
     encoder = config["components"]["distilbert"]["model"]
@@ -34,10 +38,15 @@ def configure(
     write(teacher, config)
     encoder["layers"] = choose_layers(n_layers) if layers == AUTO else [int(layer) for layer in layers.split(",")]
     write(student, config)
+    if distilled is not None:
+        encoder.update(name=trained, sha256=None)
+        config = Config({**config, **load_config(block)})
+        config["distillation"]["teacher"] = trained
+        write(distilled, config)
     msg.info(f"{checkpoint}: {n_layers} layers, of which the student keeps {encoder['layers']}")
 
 
-def write(path: Path, config) -> None:  # type: ignore[no-untyped-def]
+def write(path: Path, config: Config) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     config.to_disk(path)
     msg.good(f"Wrote {path}")

@@ -114,12 +114,13 @@ def train(
 
 def add_teacher(config: "Config", **settings: Any) -> None:
     """Write into a student's config, not interpolated, what makes `spacy train` learn from a teacher: the callback, the
-    settings, and the readers of the labels of components that a teacher has and whose labels the config does not give.
+    settings, and the readers of the labels of components that a teacher has and whose labels the config does not give, of
+    an entity linker's knowledge base too.
 
     RAISES: TeacherError if a teacher can't be loaded; DistillationError if the settings make no sense, or the config has
         another callback there.
     """
-    from spacy_distil.distillation.attach import CALLBACK, LABEL_READER
+    from spacy_distil.distillation.attach import CALLBACK, take_from_teacher
     from spacy_distil.distillation.errors import DistillationError
     from spacy_distil.distillation.pipes import find_distiller
     from spacy_distil.distillation.settings import BLOCK, Settings
@@ -136,10 +137,10 @@ def add_teacher(config: "Config", **settings: Any) -> None:
     interpolated = config.interpolate()
     teachers = Settings.from_block(interpolated[BLOCK]).teachers
     for name, block in interpolated["components"].items():
-        pipes = [nlp.get_pipe(name) for nlp in map(load_teacher, teachers) if name in nlp.component_names]
-        teaches = any(find_distiller(pipe) and getattr(pipe, "label_data", None) for pipe in pipes)
-        if not teaches or "factory" not in block:
+        pipes: list[Any] = [nlp.get_pipe(name) for nlp in map(load_teacher, teachers) if name in nlp.component_names]
+        if "factory" not in block or not any(map(find_distiller, pipes)):
             continue  # a sourced component brings its labels with it
         component = initialize.setdefault("components", {}).setdefault(name, {})
-        if not component.get("labels"):
-            component["labels"] = {"@readers": LABEL_READER, "teacher": list(teachers), "component": name}
+        for field, taken in take_from_teacher(pipes[0], list(teachers), name).items():
+            if not component.get(field):
+                component[field] = taken

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import spacy
@@ -13,13 +14,16 @@ from spacy_distil.distillation.answers import AnswerStore
 from spacy_distil.distillation.components import check_gold, choose_components
 from spacy_distil.distillation.errors import DistillationError
 from spacy_distil.distillation.hidden import HiddenTeaching
+from spacy_distil.distillation.inheritance import inherit
+from spacy_distil.distillation.knowledge_base import KB_READER
 from spacy_distil.distillation.settings import BLOCK, Hidden, Settings
 from spacy_distil.distillation.states import pair_layers, width
 from spacy_distil.distillation.teacher import Teacher, load_teacher
 from spacy_distil.distillation.update import DistillationUpdate
 
 CALLBACK = "spacy-distil.attach_teacher.v1"
-LABEL_READER = "spacy-distil.TeacherLabels.v1"
+TAKEN = {"labels": {"@readers": "spacy-distil.TeacherLabels.v1"}, "kb_loader": {"@misc": KB_READER}}
+"""What a component's initialisation can take from the teacher, and by which registered function."""
 
 
 @spacy.registry.callbacks(CALLBACK)
@@ -54,11 +58,14 @@ def attach(nlp: Language) -> None:
     load_teacher.cache_clear()
     taught = choose_components(nlp, pipelines, settings.components)
     check_gold(nlp, [name for name in taught if not settings.weights_of(name).soft_weight.is_zero])
+    if settings.inherit:
+        student, teacher = find_encoders(nlp, pipelines[0], settings.hidden)
+        logger.info("%s.", inherit(student, teacher, pair_layers(student, teacher, settings.hidden.layers)))
     hidden = make_hidden(nlp, pipelines[0], settings.hidden)
     teachers = make_teachers(pipelines, taught, settings, hidden)
     update = DistillationUpdate(nlp, teachers, taught, settings, hidden)
     update.block = block
-    forget_teacher(nlp)
+    forget_teacher(nlp, settings.teachers)
     nlp.update = update  # type: ignore[method-assign]
     nlp.evaluate = Evaluation(nlp, {name: pipelines[able[0]] for name, able in taught.items()})  # type: ignore
     logger.info("Learning from the teacher: %s", ", ".join(taught))
@@ -70,32 +77,51 @@ def detach(nlp: Language) -> None:
         vars(nlp).pop(name, None)
 
 
+def take_from_teacher(pipe: Any, teacher: Any, name: str) -> dict[str, Any]:
+    """The blocks for `[initialize.components.NAME]` by which a student's component takes from the teacher's what it has.
+
+    pipe: the teacher's component.
+    teacher: its path or paths, or the variable of the config that holds it.
+    """
+    has = {"labels": getattr(pipe, "label_data", None), "kb_loader": getattr(pipe, "kb", None)}
+    return {
+        field: {**registered, "teacher": teacher, "component": name}
+        for field, registered in TAKEN.items()
+        if has[field]
+    }
+
+
 def make_hidden(student: Language, teacher: Language, settings: Hidden) -> HiddenTeaching | None:
     """Which hidden states of a student learn from which of a teacher, if any do."""
     if settings.weight.is_zero:
         return None
-    names = find_encoder(student, settings.student, "student"), find_encoder(teacher, settings.teacher, "teacher")
-    encoders = student.get_pipe(names[0]), teacher.get_pipe(names[1])
+    encoders = find_encoders(student, teacher, settings)
     return HiddenTeaching(
         settings,
-        student=names[0],
-        teacher=names[1],
+        student=encoders[0].name,
+        teacher=encoders[1].name,
         pairs=pair_layers(*encoders, settings.layers),
         widths=(width(encoders[0]), width(encoders[1])),
     )
 
 
-def find_encoder(nlp: Language, name: str | None, whose: str) -> str:
-    encoders = [component for component, pipe in nlp.components if hasattr(pipe, "listening_components")]
-    if name is None and encoders:
-        return encoders[0]
-    if name is None or name not in encoders:
-        named = "" if name is None else f" named '{name}'"
-        raise DistillationError(
-            f"[{BLOCK}.hidden]: the {whose} has no shared encoder{named} whose hidden states could be compared. Its shared "
-            f"encoders: {', '.join(encoders) or 'none'}. Name one of them as `{whose}`, or set `weight` to 0."
-        )
-    return name
+def find_encoders(student: Language, teacher: Language, settings: Hidden) -> tuple[Any, Any]:
+    """The student's encoder and the teacher's: those that the settings name, or the first of each.
+
+    RAISES: DistillationError
+    """
+    return _find_encoder(student, settings.student, "student"), _find_encoder(teacher, settings.teacher, "teacher")
+
+
+def _find_encoder(nlp: Language, name: str | None, whose: str) -> Any:
+    encoders = {component: pipe for component, pipe in nlp.components if hasattr(pipe, "listening_components")}
+    if encoders and name in (None, *encoders):
+        return encoders[name] if name is not None else next(iter(encoders.values()))
+    named = "" if name is None else f" named '{name}'"
+    raise DistillationError(
+        f"[{BLOCK}.hidden]: the {whose} has no shared encoder{named} to compare or to start from. Its shared encoders: "
+        f"{', '.join(encoders) or 'none'}. Name one of them as `{whose}`, or set `weight` to 0 and `inherit` to false."
+    )
 
 
 def make_teachers(
@@ -110,18 +136,26 @@ def make_teachers(
     ]
 
 
-def forget_teacher(nlp: Language) -> None:
-    """Take the block, the callback and the readers of the teacher's labels out of the config, and the path that they name
-    by a variable. They have done their work; a saved student must load, and can be trained on, where there is no teacher."""
+def forget_teacher(nlp: Language, teachers: Sequence[str] = ()) -> None:
+    """Take the block, the callback and the readers of what the teacher has out of the config, and the path that they name by
+    a variable. They have done their work; a saved student must load, and can be trained on, where there is no teacher.
+
+    teachers: paths. An encoder that started from one of them has no name of a checkpoint afterwards: it has its weights.
+    """
     config = nlp.config
+    for block in config.get("components", {}).values():
+        model = block.get("model", {})
+        if any(Path(str(model.get("name"))).is_relative_to(teacher) for teacher in teachers):
+            model["name"] = ""
     initialize = config.get("initialize", {})
     named: list[Any] = [config.pop(BLOCK, {}).get("teacher")]
     if (initialize.get("after_init") or {}).get("@callbacks") == CALLBACK:
         initialize["after_init"] = None
     for settings in initialize.get("components", {}).values():
-        labels = settings.get("labels")
-        if isinstance(labels, dict) and labels.get("@readers") == LABEL_READER:
-            named.append(settings.pop("labels")["teacher"])
+        for field, registered in TAKEN.items():
+            block = settings.get(field)
+            if isinstance(block, dict) and registered.items() <= block.items():
+                named.append(settings.pop(field)["teacher"])
     for variable in {name for names in named for name in (names if isinstance(names, list) else [names])}:
         path = re.fullmatch(r"\$\{paths\.(\w+)\}", variable or "")
         if path and variable not in config.to_str(interpolate=False):

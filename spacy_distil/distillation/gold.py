@@ -116,6 +116,7 @@ def _(pipe: Tagger, source: Doc, target: Doc) -> None:
 
 @take_over.register
 def _(pipe: Morphologizer, source: Doc, target: Doc) -> None:
+    token: Any
     for given, token in zip(source, target, strict=True):
         token.pos_ = given.pos_
         token.set_morph(str(given.morph))
@@ -146,7 +147,7 @@ def _(pipe: EntityLinker, source: Doc, target: Doc) -> None:
     target.set_ents(ents, default="outside")
 
 
-def _copy(source: Doc, target: Doc, attributes: list[int]) -> None:
+def _copy(source: Any, target: Any, attributes: list[int]) -> None:
     for token in source:  # attributes are hashes of strings that the target's vocabulary may lack
         target.vocab.strings.add(token.tag_)
         target.vocab.strings.add(token.dep_)

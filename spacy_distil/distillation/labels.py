@@ -50,6 +50,20 @@ def check_corpus(component: str, used: Iterable[str], known: Collection[str]) ->
         )
 
 
+def find_pipe(teacher: str | list[str], component: str, wanted: str) -> Any:
+    """A component of the teacher; of several teachers, of the first that has it.
+
+    wanted: what is to be taken from it, for the error.
+    RAISES: TeacherError if a teacher can't be loaded, or none has such a component.
+    """
+    pipelines = {name: load_teacher(name) for name in ([teacher] if isinstance(teacher, str) else teacher)}
+    for pipeline in pipelines.values():
+        if component in pipeline.component_names:
+            return pipeline.get_pipe(component)
+    has = "; ".join(f"'{name}' has {_names(pipeline.component_names)}" for name, pipeline in pipelines.items())
+    raise TeacherError(f"There is no component '{component}' to take {wanted} from: {has}.")
+
+
 @spacy.registry.readers("spacy-distil.TeacherLabels.v1")
 def teacher_labels(teacher: str | list[str], component: str) -> Any:
     """The `label_data` of a component of the teacher, for `[initialize.components.NAME.labels]`.
@@ -60,16 +74,11 @@ def teacher_labels(teacher: str | list[str], component: str) -> Any:
     component (str): the component's name in it.
     RAISES: TeacherError if a teacher can't be loaded, none has such a component, or the component has no labels.
     """
-    teachers = [teacher] if isinstance(teacher, str) else teacher
-    pipelines = {name: load_teacher(name) for name in teachers}
-    teacher, nlp = next(((t, p) for t, p in pipelines.items() if component in p.component_names), (None, None))
-    if nlp is None:
-        has = "; ".join(f"'{name}' has {_names(pipeline.component_names)}" for name, pipeline in pipelines.items())
-        raise TeacherError(f"There is no component '{component}' to take labels from: {has}.")
-    label_data = getattr(nlp.get_pipe(component), "label_data", None)
+    pipe = find_pipe(teacher, component, "labels")
+    label_data = getattr(pipe, "label_data", None)
     if not label_data:
         raise TeacherError(
-            f"Component '{component}' of the teacher '{teacher}' has no labels. Remove the block "
+            f"Component '{component}' of the teacher {teacher!r} has no labels. Remove the block "
             f"[initialize.components.{component}.labels]."
         )
     # A parser initialised from the teacher's own dictionary would write into it.

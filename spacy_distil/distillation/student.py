@@ -8,7 +8,7 @@ from typing import Any
 from spacy.language import Language
 from thinc.api import Config
 
-from spacy_distil.distillation.attach import CALLBACK, LABEL_READER
+from spacy_distil.distillation.attach import CALLBACK, take_from_teacher
 from spacy_distil.distillation.errors import DistillationError
 from spacy_distil.distillation.pipes import find_distiller
 from spacy_distil.distillation.settings import BLOCK, DOCUMENTED
@@ -18,6 +18,8 @@ from spacy_distil.pipeline.distilbert import DistilBert
 
 ENCODER = "distilbert"
 LISTENER = {"@architectures": "spacy-distil.DistilBertListener.v1"}
+SHAPED_EARLY = ("entity_linker",)
+"""Factories whose models take the listener's width when they are made, and not when they are initialised."""
 WIDE = 768
 """From this width on an encoder is fine-tuned at the lower of the two learning rates."""
 
@@ -112,8 +114,9 @@ def make_student_config(teacher: str, *, n_layers: int | None = None, lang: str 
     config["components"][ENCODER] = {"factory": ENCODER, "model": model}
     for name, _ in nlp.pipeline:
         if name in taught:
-            block = nlp.config["components"][name].copy()
-            config["components"][name] = {**block, "model": _listening(block["model"])} if "model" in block else block
+            block = nlp.config["components"][name]
+            listener = {**LISTENER, "width": width} if block["factory"] in SHAPED_EARLY else LISTENER
+            config["components"][name] = _listening(block, listener)
         elif name not in encoders:
             config["components"][name] = {"source": "${paths.teacher}"}
     config["nlp"].update(
@@ -123,9 +126,8 @@ def make_student_config(teacher: str, *, n_layers: int | None = None, lang: str 
     config["training"]["optimizer"]["learn_rate"]["initial_rate"] = 5e-5 if width >= WIDE else 3e-4
     config["initialize"]["after_init"] = {"@callbacks": CALLBACK}
     for name in taught:
-        if getattr(nlp.get_pipe(name), "label_data", None):
-            labels = {"@readers": LABEL_READER, "teacher": "${paths.teacher}", "component": name}
-            config["initialize"]["components"][name] = {"labels": labels}
+        if taken := take_from_teacher(nlp.get_pipe(name), "${paths.teacher}", name):
+            config["initialize"]["components"][name] = taken
     config[BLOCK] = Config().from_str(DOCUMENTED, interpolate=False)[BLOCK]
     config[BLOCK].update(teacher="${paths.teacher}", inherit=inherit)
     return config
@@ -162,8 +164,8 @@ def _start(nlp: Language, teacher: str, n_layers: int | None) -> tuple[dict[str,
     return {**start, "name": "distilbert-base-uncased", "layers": choose_layers(6, n_layers or 6)}, False, WIDE
 
 
-def _listening(block: Any) -> Any:
-    """A model's settings, with a listener wherever it has an encoder, of its own or another's."""
+def _listening(block: Any, listener: dict[str, Any]) -> Any:
+    """A component's settings, with a listener wherever its model has an encoder, of its own or another's."""
     if not isinstance(block, dict):
         return block
-    return {key: dict(LISTENER) if key == "tok2vec" else _listening(value) for key, value in block.items()}
+    return {key: dict(listener) if key == "tok2vec" else _listening(value, listener) for key, value in block.items()}

@@ -42,7 +42,9 @@ def test_without_gradient_every_length_equals_the_formula(attend, n_filler):
     filled = packed.filled(sum(lengths) + n_filler)
     qkv = 5 * torch.randn(len(filled.ids), 3 * HEADS * WIDTH)
     context = attend(qkv, filled, HEADS)
-    torch.testing.assert_close(context[: sum(lengths)], attend_slowly(qkv[: sum(lengths)], packed))
+    expected = attend_slowly(qkv[: sum(lengths)].double(), packed).float()
+    # Logits of some hundreds: float32 leaves them, and so the weights, four digits.
+    torch.testing.assert_close(context[: sum(lengths)], expected, rtol=1e-4, atol=2e-4)
 
 
 @pytest.mark.parametrize("attend", [attend_in_runs, attend_padded])

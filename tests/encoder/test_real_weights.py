@@ -81,8 +81,9 @@ def test_what_is_written_back_is_the_original(folder: Path, tmp_path: Path):
         inputs = AutoTokenizer.from_pretrained(path)(text, return_tensors="pt")
         with torch.no_grad():
             outputs.append(AutoModel.from_pretrained(path).eval()(**inputs))
-    assert torch.equal(outputs[0].last_hidden_state, outputs[1].last_hidden_state)
-    assert torch.equal(outputs[0].pooler_output, outputs[1].pooler_output)
+    # A product rounds by where in memory its weights lie.
+    for name in ("last_hidden_state", "pooler_output"):
+        torch.testing.assert_close(outputs[0][name], outputs[1][name], rtol=1e-5, atol=1e-6)
 
 
 def test_a_wrong_digest_is_refused():
