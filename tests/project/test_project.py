@@ -85,7 +85,7 @@ def test_assets_have_checksums_that_shipped_files_match(project: dict[str, Any])
         assert "url" in asset or get_checksum(ROOT / asset["dest"]) == asset["checksum"]
 
 
-def test_students_with_and_without_the_teacher_train_from_the_same_config_for_as_many_steps(
+def test_students_with_and_without_the_teacher_train_for_as_many_steps_from_the_same_seeds(
     project: dict[str, Any],
 ) -> None:
     scripts = {command["name"]: command["script"] for command in project["commands"]}
@@ -95,10 +95,9 @@ def test_students_with_and_without_the_teacher_train_from_the_same_config_for_as
         taught, alone = (shlex.split(line) for name in pair for line in scripts[name])
         for parts in (taught, alone):
             assert parts[:3] == ["python", "-m", "spacy"] or parts[:2] == ["python", "scripts/train_seeds.py"]
-        config, seeds = (r"training/.*\.cfg", r"\d(,\d)*")
-        for pattern in (config, seeds):
-            values = [[part for part in parts if re.fullmatch(pattern, part)] for parts in (taught, alone)]
-            assert values[0][:1] == values[1][:1] != []
+            assert any(re.fullmatch(r"training/(\w+/)?(student|distilled)\.cfg", part) for part in parts)
+        seeds = [[part for part in parts if re.fullmatch(r"\d(,\d)*", part)] for parts in (taught, alone)]
+        assert seeds[0][-1] == seeds[1][-1]
         assert taught[taught.index("--training.max_steps") + 1] == alone[alone.index("--training.max_steps") + 1]
 
 
@@ -120,6 +119,27 @@ def test_configs_demand_the_digest_of_the_default_teacher(name: str, project: di
     encoder = load_config(ROOT / "configs" / f"{name}.cfg")["components"]["distilbert"]["model"]
     assert encoder["name"] == project["vars"]["teacher"]
     assert encoder["sha256"] == "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_the_student_with_a_teacher_has_the_config_of_the_one_without_but_starts_from_the_teacher(
+    name: str, bert_folder: Path, tmp_path: Path
+) -> None:
+    paths = [tmp_path / f"{role}.cfg" for role in ("teacher", "student", "distilled")]
+    block = ROOT / "configs" / "distillation.cfg"
+    import_script("configure").configure(
+        ROOT / "configs" / f"{name}.cfg",
+        *paths[:2],
+        str(bert_folder),
+        distilled=paths[2],
+        block=block,
+        trained="teacher",
+    )
+    _, student, distilled = (load_config(path) for path in paths)
+    assert distilled.pop("distillation")["teacher"] == "teacher"
+    assert distilled["components"]["distilbert"]["model"].pop("name") == "teacher"
+    student["components"]["distilbert"]["model"].pop("name")
+    assert distilled == student
 
 
 @pytest.mark.weights
