@@ -78,7 +78,7 @@ def train(
 ) -> "Language":
     """Train a student, in `output_path/model-best` and `model-last`. Nothing is written before all checks have passed.
 
-    resume: go on from the last checkpoint in `output_path`; see `spacy_distil.distillation.loop`.
+    resume: go on from the last checkpoint in `output_path`; see `spacy_distil.distillation.training.loop`.
     settings: fields of [distillation] that overrule the config's; see `spacy_distil.distillation.settings`.
     RETURNS: the student.
     """
@@ -86,7 +86,7 @@ def train(
     from spacy.training.initialize import init_nlp
 
     from spacy_distil.distillation.attach import detach
-    from spacy_distil.distillation.loop import train as train_nlp
+    from spacy_distil.distillation.training.loop import train as train_nlp
 
     if output_path.exists() and not output_path.is_dir():
         msg.fail("The output path is a file", output_path, exits=1)

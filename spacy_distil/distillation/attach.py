@@ -13,11 +13,11 @@ from spacy_distil.distillation.agreement import Evaluation
 from spacy_distil.distillation.answers import AnswerStore
 from spacy_distil.distillation.components import check_gold, choose_components
 from spacy_distil.distillation.errors import DistillationError
-from spacy_distil.distillation.hidden import HiddenTeaching
-from spacy_distil.distillation.inheritance import inherit
+from spacy_distil.distillation.hidden_states.inheritance import inherit
+from spacy_distil.distillation.hidden_states.states import pair_layers, width
+from spacy_distil.distillation.hidden_states.teaching import HiddenTeaching
 from spacy_distil.distillation.knowledge_base import KB_READER
 from spacy_distil.distillation.settings import BLOCK, Hidden, Settings
-from spacy_distil.distillation.states import pair_layers, width
 from spacy_distil.distillation.teacher import Teacher, load_teacher
 from spacy_distil.distillation.update import DistillationUpdate
 

@@ -20,8 +20,8 @@ from thinc.util import to_numpy
 
 from spacy_distil.distillation.answers import AnswerStore, Space
 from spacy_distil.distillation.errors import TeacherError
+from spacy_distil.distillation.hidden_states.states import kept_on_docs
 from spacy_distil.distillation.lessons import Answer, Array
-from spacy_distil.distillation.states import kept_on_docs
 
 Ask = Callable[[Any, Sequence[Doc], Sequence[Array]], list[Answer]]
 

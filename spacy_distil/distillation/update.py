@@ -16,7 +16,7 @@ from thinc.api import Optimizer
 from spacy_distil.distillation.agreement import stock_method
 from spacy_distil.distillation.batch import Batch
 from spacy_distil.distillation.errors import DistillationError
-from spacy_distil.distillation.hidden import HiddenTeaching
+from spacy_distil.distillation.hidden_states.teaching import HiddenTeaching
 from spacy_distil.distillation.lessons import Lesson
 from spacy_distil.distillation.pipes import find_distiller
 from spacy_distil.distillation.pipes.encoder import EncoderPass

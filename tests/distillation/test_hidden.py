@@ -13,7 +13,7 @@ from thinc.api import Adam, fix_random_seed
 from spacy_distil.distillation.answers import AnswerStore
 from spacy_distil.distillation.attach import make_hidden, make_teachers
 from spacy_distil.distillation.errors import DistillationError
-from spacy_distil.distillation.hidden import HiddenTeaching
+from spacy_distil.distillation.hidden_states.teaching import HiddenTeaching
 from spacy_distil.distillation.settings import Settings
 from spacy_distil.distillation.update import HIDDEN, DistillationUpdate
 
@@ -26,7 +26,9 @@ TOK2VEC |= {"window_size": 1, "maxout_pieces": 2, "subword_features": False}
 def on_distilbert(folder: Path, layers: list[int] | None = None, **encoder) -> Language:
     fix_random_seed(0)
     nlp = spacy.blank("en")
-    nlp.add_pipe("distilbert", config={"model": {"name": str(folder), "precision": "float32", "layers": layers, **encoder}})
+    nlp.add_pipe(
+        "distilbert", config={"model": {"name": str(folder), "precision": "float32", "layers": layers, **encoder}}
+    )
     add_textcat(nlp, {"@architectures": "spacy-distil.DistilBertListener.v1"})
     return nlp
 
@@ -144,7 +146,9 @@ def test_maps_go_on_where_they_were():
     block = settings(hidden={"weight": 1.0}).hidden
     torch.manual_seed(0)
     states = [(torch.randn(2, 5, 4), torch.randn(2, 5, 6)) for _ in range(6)]
-    one, other = (HiddenTeaching(block, student="a", teacher="b", pairs=[(1, 1), (2, 2)], widths=(4, 6)) for _ in range(2))
+    one, other = (
+        HiddenTeaching(block, student="a", teacher="b", pairs=[(1, 1), (2, 2)], widths=(4, 6)) for _ in range(2)
+    )
     for student, teacher in states[:3]:
         one.compare(student, teacher, [2, 3])
     other.load_state_dict(one.state_dict())

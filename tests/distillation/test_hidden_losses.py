@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from spacy_distil.distillation import hidden_losses
-from spacy_distil.distillation.hidden_losses import cosine, mean_square, relations
+from spacy_distil.distillation.hidden_states import losses as hidden_losses
+from spacy_distil.distillation.hidden_states.losses import cosine, mean_square, relations
 
 LENGTHS = [4, 0, 1, 3]
 

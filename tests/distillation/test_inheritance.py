@@ -8,7 +8,7 @@ import torch
 from spacy.language import Language
 
 from spacy_distil.distillation.errors import DistillationError, TeacherError
-from spacy_distil.distillation.inheritance import inherit
+from spacy_distil.distillation.hidden_states.inheritance import inherit
 from tests.conftest import TEXTS, VOCABULARY, SaveCheckpoint, randomize, tiny_model
 
 from .test_states import with_distilbert, with_transformer

@@ -20,12 +20,12 @@ from spacy.training.initialize import init_nlp
 from spacy.training.loop import train as spacy_train
 from thinc.api import Adam, Config, Optimizer, fix_random_seed
 
-from spacy_distil.distillation import loop
-from spacy_distil.distillation.checkpoint import Checkpoint, read_tensors
 from spacy_distil.distillation.errors import DistillationError
-from spacy_distil.distillation.output import Output
-from spacy_distil.distillation.replay import Replay
-from spacy_distil.distillation.training_state import capture, restore
+from spacy_distil.distillation.training import loop
+from spacy_distil.distillation.training.checkpoint import Checkpoint, read_tensors
+from spacy_distil.distillation.training.output import Output
+from spacy_distil.distillation.training.replay import Replay
+from spacy_distil.distillation.training.state import capture, restore
 from spacy_distil.distillation.update import DistillationUpdate
 
 from .test_update import student_config

@@ -11,7 +11,14 @@ from spacy.language import Language
 from spacy.tokens import Doc
 
 from spacy_distil.distillation.errors import DistillationError, TeacherError
-from spacy_distil.distillation.states import hidden_states, kept_on_docs, match_layers, n_layers, pair_layers, width
+from spacy_distil.distillation.hidden_states.states import (
+    hidden_states,
+    kept_on_docs,
+    match_layers,
+    n_layers,
+    pair_layers,
+    width,
+)
 from tests.conftest import TEXTS, VOCABULARY
 from tests.encoder.reference import Reference
 

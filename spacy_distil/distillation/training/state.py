@@ -19,7 +19,7 @@ from thinc.util import to_numpy
 from torch import Tensor, nn
 
 from spacy_distil.distillation.errors import DistillationError
-from spacy_distil.distillation.randomness import RandomState, set_torch_states, torch_states
+from spacy_distil.distillation.training.randomness import RandomState, set_torch_states, torch_states
 from spacy_distil.encoder.shim import DistilBertShim
 
 Tensors = dict[str, Tensor]

@@ -21,12 +21,12 @@ from spacy.util import registry, resolve_dot_names
 from thinc.api import Model, fix_random_seed, set_gpu_allocator
 from wasabi import Printer
 
-from spacy_distil.distillation.checkpoint import Checkpoint, read_tensors, settings_of
 from spacy_distil.distillation.errors import DistillationError
-from spacy_distil.distillation.output import Output
-from spacy_distil.distillation.randomness import RandomState
-from spacy_distil.distillation.replay import Batches, Replay, record_of
-from spacy_distil.distillation.training_state import capture, restore
+from spacy_distil.distillation.training.checkpoint import Checkpoint, read_tensors, settings_of
+from spacy_distil.distillation.training.output import Output
+from spacy_distil.distillation.training.randomness import RandomState
+from spacy_distil.distillation.training.replay import Batches, Replay, record_of
+from spacy_distil.distillation.training.state import capture, restore
 
 
 def train(

@@ -12,10 +12,10 @@ from thinc.util import xp2torch
 from torch import Tensor, nn
 
 from spacy_distil.distillation.errors import DistillationError
-from spacy_distil.distillation.hidden_losses import cosine, mean_square, relations
+from spacy_distil.distillation.hidden_states.losses import cosine, mean_square, relations
+from spacy_distil.distillation.hidden_states.states import hidden_states
 from spacy_distil.distillation.lessons import Answer, Array
 from spacy_distil.distillation.settings import Hidden
-from spacy_distil.distillation.states import hidden_states
 from spacy_distil.distillation.teacher import Hearing
 
 PROJECTION_RATE = 1e-3

@@ -17,10 +17,10 @@ from safetensors import SafetensorError
 from spacy.language import Language
 from spacy.training.loop import DIR_MODEL_BEST, DIR_MODEL_LAST, clean_output_dir
 
-from spacy_distil.distillation.checkpoint import Checkpoint
 from spacy_distil.distillation.errors import DistillationError
-from spacy_distil.distillation.safe_writes import recover, write_file, write_folder
-from spacy_distil.distillation.training_state import Tensors
+from spacy_distil.distillation.training.checkpoint import Checkpoint
+from spacy_distil.distillation.training.safe_writes import recover, write_file, write_folder
+from spacy_distil.distillation.training.state import Tensors
 
 Record = dict[str, Any]
 

@@ -13,8 +13,8 @@ from spacy.language import Language
 from spacy.training import Example
 
 from spacy_distil.distillation.errors import DistillationError
-from spacy_distil.distillation.output import Record
-from spacy_distil.distillation.randomness import RandomState
+from spacy_distil.distillation.training.output import Record
+from spacy_distil.distillation.training.randomness import RandomState
 
 Info = dict[str, Any]
 Steps = Iterator[tuple[list[Example], Info, bool | None]]

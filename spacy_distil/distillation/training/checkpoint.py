@@ -16,9 +16,9 @@ from safetensors import SafetensorError, safe_open
 from spacy.language import Language
 
 from spacy_distil.distillation.errors import DistillationError
-from spacy_distil.distillation.randomness import RandomState
-from spacy_distil.distillation.safe_writes import write_file
-from spacy_distil.distillation.training_state import Tensors
+from spacy_distil.distillation.training.randomness import RandomState
+from spacy_distil.distillation.training.safe_writes import write_file
+from spacy_distil.distillation.training.state import Tensors
 
 METADATA, FORMAT = "spacy_distil_checkpoint", "1"
 SECTIONS = ("nlp", "components", "corpora", "initialize", "training")
@@ -39,7 +39,7 @@ class Checkpoint:
     settings: see `settings_of`.
     history: the run's evaluations, the last of which this checkpoint stands at. See `loop.train` for the fields.
     corpus: the random state from which the run drew its first batch.
-    values: those of `training_state.capture`.
+    values: those of `state.capture`.
     finished: the run has come to its end. Such a checkpoint has no tensors.
     """
 
