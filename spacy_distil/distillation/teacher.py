@@ -74,7 +74,6 @@ class Teacher:
         self.components = tuple(components)
         self.store = store
         self.encoder = encoder
-        self._upstream = _upstream(nlp, self.components, encoder)
         self._spaces: dict[str, Space] = {}
 
     @cached_property
@@ -92,26 +91,31 @@ class Teacher:
                         digest.update(block)
         return digest.hexdigest()
 
-    def annotate(self, docs: Sequence[Doc]) -> list[Doc]:
-        """The teacher's own documents, ready for the teaching components.
-
-        They stand on the teacher's vocabulary, where static vectors and lexical attributes are those that it was trained
-        with, and hold the output of its encoders: a listener on a document that its encoder has not seen gives zeros
-        without a word.
-
-        docs: the student's documents, of which only the tokens are read.
-        RETURNS: as many documents, with the same tokens.
-        """
-        taught = self.copy(docs)
-        for name in self._upstream:
-            pipe: Any = self.nlp.get_pipe(name)
-            with kept_on_docs(pipe) if name == self.encoder else nullcontext():
-                taught = list(pipe.pipe(taught, batch_size=BATCH_SIZE))
-        return taught
+    def upstream(self, component: str) -> list[str]:
+        """What must run before a component can be asked: the encoders that it listens to, directly or through another encoder,
+        whatever annotated the documents when the teacher itself was trained, and, of an encoder, itself."""
+        annotating = self.nlp.config["training"].get("annotating_components") or []
+        needed, upstream = {component}, []
+        for name, pipe in reversed(self.nlp.components[: self.nlp.component_names.index(component)]):
+            if name in annotating or not needed.isdisjoint(getattr(pipe, "listening_components", [])):
+                needed.add(name)
+                upstream.append(name)
+        return upstream[::-1] + ([component] if component == self.encoder else [])
 
     def copy(self, docs: Sequence[Doc]) -> list[Doc]:
-        """Bare documents with the same tokens, on the teacher's vocabulary."""
+        """Bare documents with the same tokens, on the teacher's vocabulary, where static vectors and lexical attributes are
+        those that it was trained with."""
         return [Doc(self.nlp.vocab, words=[t.text for t in d], spaces=[bool(t.whitespace_) for t in d]) for d in docs]
+
+    def annotate(self, docs: Sequence[Doc], components: Sequence[str]) -> None:
+        """Run components on the teacher's own documents: a listener on a document that its encoder has not seen gives zeros
+        without a word."""
+        filled = [doc for doc in docs if len(doc)]  # some encoders fail on others
+        for name in components:
+            pipe: Any = self.nlp.get_pipe(name)
+            with kept_on_docs(pipe) if name == self.encoder else nullcontext():
+                for _ in pipe.pipe(filled, batch_size=BATCH_SIZE):
+                    pass
 
     def hear(self, docs: Sequence[Doc]) -> Hearing:
         return Hearing(self, docs)
@@ -133,7 +137,7 @@ class Hearing:
 
     def __init__(self, teacher: Teacher, docs: Sequence[Doc]) -> None:
         self.teacher, self.docs = teacher, docs
-        self._annotated: dict[int, Doc] = {}
+        self._annotated: dict[int, tuple[Doc, list[str]]] = {}
 
     def ask(
         self, name: str, ask: Ask, premises: Sequence[Array] | None = None, *, question: str = "scores"
@@ -155,8 +159,7 @@ class Hearing:
             answers = [space.get(key) for key in keys]
         missing = [i for i, answer in enumerate(answers) if answer is None]
         if missing:
-            self._annotate(missing)
-            fresh = ask(pipe, [self._annotated[i] for i in missing], [given[i] for i in missing])
+            fresh = ask(pipe, self._annotate(name, missing), [given[i] for i in missing])
             for i, answer in zip(missing, fresh, strict=True):
                 answers[i] = answer
                 if space is not None:
@@ -164,10 +167,20 @@ class Hearing:
         asarray = pipe.model.ops.asarray
         return [{key: asarray(array) for key, array in answer.items()} for answer in answers if answer is not None]
 
-    def _annotate(self, numbers: list[int]) -> None:
-        unread = [i for i in numbers if i not in self._annotated]
-        if unread:
-            self._annotated.update(zip(unread, self.teacher.annotate([self.docs[i] for i in unread]), strict=True))
+    def _annotate(self, name: str, numbers: list[int]) -> list[Doc]:
+        """The teacher's documents of these numbers, ready for a component."""
+        upstream = self.teacher.upstream(name)
+        ready = {i for i in numbers if i in self._annotated and self._is_ready(self._annotated[i][1], upstream)}
+        unread = [i for i in numbers if i not in ready]
+        docs = self.teacher.copy([self.docs[i] for i in unread])
+        self.teacher.annotate(docs, upstream)
+        self._annotated.update((i, (doc, upstream)) for i, doc in zip(unread, docs, strict=True))
+        return [self._annotated[i][0] for i in numbers]
+
+    def _is_ready(self, run: list[str], needed: list[str]) -> bool:
+        """Whether all that is needed has run, and no encoder after it: all encoders leave their rows in the same place."""
+        encoders = [name for name in run if hasattr(self.teacher.nlp.get_pipe(name), "listening_components")]
+        return set(needed) <= set(run) and set(encoders) <= set(needed)
 
 
 def _key(doc: Doc, premise: Array) -> bytes:
@@ -177,19 +190,6 @@ def _key(doc: Doc, premise: Array) -> bytes:
     for part in (text, tokens, str((given.dtype.str, given.shape)).encode(), given.tobytes()):
         digest.update(len(part).to_bytes(8, "little") + part)
     return digest.digest()
-
-
-def _upstream(nlp: Language, components: Sequence[str], encoder: str | None) -> list[str]:
-    """The components that must run before `components` can be scored: the encoders that these listen to, directly or through
-    another encoder, and whatever annotated the documents when the teacher itself was trained."""
-    annotating = nlp.config["training"].get("annotating_components") or []
-    needed, upstream = set(components), []
-    last = max((nlp.component_names.index(name) for name in components), default=len(nlp.components))
-    for name, pipe in reversed(nlp.components[:last]):
-        if name == encoder or name in annotating or not needed.isdisjoint(getattr(pipe, "listening_components", [])):
-            needed.add(name)
-            upstream.append(name)
-    return upstream[::-1]
 
 
 def _requirements(teacher: str) -> str:

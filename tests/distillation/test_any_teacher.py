@@ -130,7 +130,7 @@ def test_texts_that_are_new_are_asked_alone(teacher, tmp_path):
     asked = []
     listening = Teacher(teacher, ["ner"], AnswerStore(tmp_path, max_bytes=10**7))
     annotate = listening.annotate
-    listening.annotate = lambda docs: asked.append(len(docs)) or annotate(docs)  # type: ignore[method-assign]
+    listening.annotate = lambda docs, names: asked.append(len(docs)) or annotate(docs, names)  # type: ignore
     first = answers(listening, "ner", docs[:4])
     mixed = answers(listening, "ner", [docs[5], *docs[2:4], docs[4]])
     assert asked == [4, 2]

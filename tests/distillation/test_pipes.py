@@ -86,6 +86,14 @@ def test_a_teacher_can_be_asked_of_nothing_but_empty_documents(name, teacher):
     assert all(numpy.isfinite(array).all() for array in answer.values())
 
 
+def annotated(teacher, name, egs):
+    """The teacher's documents, ready for a component."""
+    source = Teacher(teacher, HEADS)
+    docs = source.copy([eg.x for eg in egs])
+    source.annotate(docs, source.upstream(name))
+    return docs
+
+
 def test_labels_in_another_order_get_their_own_gradient(teacher):
     nlp = build(shared=False)
     pipe = nlp.get_pipe("textcat")
@@ -94,7 +102,7 @@ def test_labels_in_another_order_get_their_own_gradient(teacher):
     find_distiller(pipe).update(
         pipe, [lesson(teacher, "textcat", [eg.x for eg in egs])], Batch(egs, 0.0, 1.0, 1.0, 0.0)
     )
-    taught = Teacher(teacher, HEADS).annotate([eg.x for eg in egs])
+    taught = annotated(teacher, "textcat", egs)
     cats = dict(zip(teacher.get_pipe("textcat").labels, teacher.get_pipe("textcat").predict(taught)[0], strict=True))
     expected = [1 / 3 - cats[label] for label in pipe.labels]  # the student starts from equal scores
     numpy.testing.assert_allclose(pipe.model.get_ref("output_layer").get_grad("b"), expected, atol=1e-5)
@@ -112,7 +120,7 @@ def test_moves_in_another_order_get_their_own_gradient(teacher):
     assert moves != teachers_moves
     egs = [Example(Doc(nlp.vocab, words=["Lyra"]), Doc(nlp.vocab, words=["Lyra"]))]  # one token, one state
     find_distiller(pipe).update(pipe, [lesson(teacher, "ner", [egs[0].x])], Batch(egs, 0.0, 1.0, 1.0, 0.0))
-    taught = Teacher(teacher, HEADS).annotate([egs[0].x])
+    taught = annotated(teacher, "ner", egs)
     scores = taught_pipe.model.predict(taught).predict(pipe.moves.init_batch([egs[0].x]))[0]
     probability = dict(zip(teachers_moves, numpy.exp(scores) / numpy.exp(scores).sum(), strict=True))
     expected = [1 / len(moves) - probability[move] for move in moves]  # the student starts from equal scores
