@@ -1,249 +1,184 @@
-"""Compare a teacher with its students: what of its scores they keep, and what they cost, measured in turn in one run."""
+"""Compare a teacher with its students: what of its scores they keep, how far they agree with it, and what they cost, all in
+one run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import mean, median, stdev
-from typing import Any
+from typing import TypeVar
 
-import spacy
+import numpy as np
 from spacy.language import Language
-from spacy.training import Corpus, Example
 
-from spacy_distil.evaluation.measure import count_parameters, count_words, latency, size_on_disk, words_per_second
+from spacy_distil.evaluation.agreement import measure_agreement
+from spacy_distil.evaluation.bootstrap import Values, Weights, combine, draw_texts, interval, resample, share
+from spacy_distil.evaluation.comparison import OVERALL, Agreed, Comparison, Entry, Score
+from spacy_distil.evaluation.costs import Setting, measure_costs
+from spacy_distil.evaluation.disagreements import Disagreement, find_disagreements
+from spacy_distil.evaluation.measure import count_words
+from spacy_distil.evaluation.scores import Path as ScorePath
+from spacy_distil.evaluation.scores import collect_scores, resample_scores
+from spacy_distil.evaluation.sources import AnnotatedCorpus, CompareError, Source, group_by_name, load
+from spacy_distil.evaluation.training_log import read_log
 
-ROUNDS = 5
-TIMED_WORDS = 20_000
-LATENCY_CALLS = 30
+Key = TypeVar("Key")
+PROCESSOR = Setting()
 
 
-class CompareError(ValueError):
-    """Pipelines or a corpus that can't be compared."""
+@dataclass
+class Run:
+    """The figures of one pipeline, on the corpus and on each draw of it.
 
-
-@dataclass(frozen=True)
-class Source:
-    """A pipeline to compare. Students of one name are runs of one kind, such as three seeds.
-
-    path: a folder, or the name of an installed package.
+    support: how often the corpus has what a score is about.
+    weights: of the scores by which training chose the pipeline's best state.
+    units, statements, texts: of its agreement with the teacher, by component; see `agreement.Agreement`.
     """
 
-    name: str
-    path: str
-
-
-@dataclass(frozen=True)
-class Cost:
-    """parameters: their number. disk: bytes. latency: seconds of one text."""
-
-    parameters: int
-    disk: int
-    words_per_second: float
-    latency: float
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A pipeline in the comparison, or several runs of one kind.
-
-    scores: a value for each run, from 0 to 1. Scores that spaCy does not give are left out.
-    cost: that of the first run.
-    """
-
-    name: str
-    paths: list[str]
-    scores: dict[str, list[float]]
-    cost: Cost
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """scores: the names of those that are compared. words: of all texts in the corpus."""
-
-    corpus: str
-    docs: int
-    words: int
-    scores: list[str]
-    teacher: Entry
-    students: list[Entry]
+    scores: dict[ScorePath, Values]
+    support: dict[ScorePath, int]
+    weights: dict[str, float]
+    units: dict[str, str] = field(default_factory=dict)
+    statements: dict[str, Values] = field(default_factory=dict)
+    texts: dict[str, Values] = field(default_factory=dict)
 
 
 def compare(
-    teacher: Source, students: Sequence[Source], corpus: Path, *, progress: Callable[[str], None] = print
+    teacher: Source,
+    students: Sequence[Source],
+    corpus: Path,
+    *,
+    setting: Setting = PROCESSOR,
+    progress: Callable[[str], None] = print,
 ) -> Comparison:
-    """Score all pipelines on a corpus, then time the first of each name in rounds, so that what else the machine does meets
-    them alike.
+    """Score all pipelines on a corpus, then time the first of each name in rounds.
 
-    corpus: a `.spacy` file, or a folder of them.
-    Raises CompareError for a pipeline that does not load, a corpus without texts, and pipelines without a common score.
+    corpus: texts, with or without annotation; see `sources.AnnotatedCorpus`.
+    setting: how the processes in which memory is measured load a pipeline.
+    Raises CompareError for a pipeline that does not load, a damaged training log, and where there is nothing to compare;
+        CorpusError for a corpus that can't be read.
     """
-    check_corpus(corpus)
     if any(student.name == teacher.name for student in students):
         raise CompareError(f"A student has the teacher's name, {teacher.name!r}. Name it: NAME=FOLDER.")
-    groups = [(teacher.name, [teacher]), *group_by_name(students)]
-    timed: dict[str, Language] = {}
-    scores: dict[str, list[dict[str, float]]] = {}
-    weighted: list[str] = []
-    n_docs = 0
-    texts: list[str] = []
-    for name, runs in groups:
-        for run in runs:
-            progress(f"Scoring {run.name} ({run.path})")
-            nlp = load(run)
-            examples = read_corpus(nlp, corpus)
-            n_docs, texts = len(examples), [example.text for example in examples]
-            scores.setdefault(name, []).append(score(nlp, examples))
-            weighted += [key for key in weighted_scores(nlp) if key not in weighted]
-            timed.setdefault(name, nlp)
-    names = common_scores(weighted, scores[teacher.name], [run for name, _ in groups[1:] for run in scores[name]])
-    costs = measure_costs(timed, texts, progress=progress)
-    entries = [
-        Entry(
-            name=name,
-            paths=[run.path for run in runs],
-            scores={key: values for key in names if (values := collect(scores[name], key))},
-            cost=costs[name],
-        )
-        for name, runs in groups
-    ]
-    words = count_words(timed[teacher.name], texts)
-    return Comparison(str(corpus), n_docs, words, names, entries[0], entries[1:])
+    kinds = group_by_name(students)
+    logs = {
+        name: [log for source in kind if (log := read_log(source.path))]
+        for name, kind in {teacher.name: [teacher], **kinds}.items()
+    }
+
+    def annotate(source: Source) -> AnnotatedCorpus:
+        progress(f"Scoring {source.name} ({source.path})")
+        return AnnotatedCorpus(load(source), corpus)
+
+    taught = annotate(teacher)
+    draws = draw_texts(len(taught.examples))
+    timed = {teacher.name: taught.nlp}
+    own = measure_run(taught, draws)
+    runs: dict[str, list[Run]] = {name: [] for name in kinds}
+    disagreements: dict[str, dict[str, list[Disagreement]]] = {}
+    for name, kind in kinds.items():
+        for source in kind:
+            learnt = annotate(source)
+            runs[name].append(measure_run(learnt, draws, taught))
+            if name not in timed:
+                timed[name] = learnt.nlp
+                disagreements[name] = find_disagreements(taught, learnt)
+
+    everyone = [own, *(run for group in runs.values() for run in group)]
+    weights = choose_scores(own, everyone[1:])
+    for run in everyone:
+        if all((name,) in run.scores for name in weights) and weights:
+            run.scores[OVERALL] = np.average(
+                [run.scores[name,] for name in weights], axis=0, weights=[*weights.values()]
+            )
+    costs = measure_costs(timed, taught.texts, setting, progress)
+    return Comparison(
+        corpus=str(corpus),
+        docs=len(taught.examples),
+        words=count_words(taught.nlp, taught.texts),
+        weights=weights,
+        support={path: n for run in everyone for path, n in run.support.items()},
+        resamples=len(draws) - 1,
+        teacher=Entry(
+            name=teacher.name,
+            paths=[teacher.path],
+            figures=summarize([own.scores]),
+            cost=costs[teacher.name],
+            logs=logs[teacher.name],
+        ),
+        students=[
+            Entry(
+                name=name,
+                paths=[source.path for source in kind],
+                figures=summarize([run.scores for run in runs[name]], own.scores),
+                cost=costs[name],
+                agreement=summarize_agreement(runs[name]),
+                disagreements=disagreements[name],
+                logs=logs[name],
+            )
+            for name, kind in kinds.items()
+        ],
+    )
 
 
-def group_by_name(sources: Sequence[Source]) -> list[tuple[str, list[Source]]]:
-    groups: dict[str, list[Source]] = {}
-    for source in sources:
-        groups.setdefault(source.name, []).append(source)
-    return list(groups.items())
+def measure_run(annotated: AnnotatedCorpus, draws: Weights, teacher: AnnotatedCorpus | None = None) -> Run:
+    """The scores of a pipeline, and its agreement with the teacher, on each draw of the texts."""
+    figures = collect_scores(annotated.nlp, annotated.examples)
+    agreement = measure_agreement(teacher, annotated) if teacher else {}
+    return Run(
+        scores=resample_scores(figures, draws),
+        support={path: figure.support for path, figure in figures.items()},
+        weights=weighted_scores(annotated.nlp),
+        units={name: found.unit for name, found in agreement.items()},
+        statements={name: resample(found.statements, draws) for name, found in agreement.items()},
+        texts={name: resample(found.texts, draws) for name, found in agreement.items()},
+    )
 
 
-# Reading
-
-
-def load(source: Source) -> Language:
-    """Raises CompareError where spaCy does not load it."""
-    if not Path(source.path).exists() and not spacy.util.is_package(source.path):
-        raise CompareError(
-            f"There is no pipeline {source.path!r}: it is neither a folder here nor an installed package."
-        )
-    try:
-        return spacy.load(source.path)
-    except Exception as error:  # whatever a component's own loading raises
-        hint = " Name the file that registers it by --code." if "E002" in str(error) else ""
-        raise CompareError(f"The pipeline {source.path!r} does not load: {error}{hint}") from error
-
-
-def check_corpus(path: Path) -> None:
-    if not path.exists():
-        raise CompareError(f"There is no corpus {str(path)!r}. It is a .spacy file, as `spacy convert` writes it.")
-    if path.is_file() and path.suffix != ".spacy":
-        raise CompareError(f"The corpus {str(path)!r} is no .spacy file. `spacy convert` makes one.")
-
-
-def read_corpus(nlp: Language, path: Path) -> list[Example]:
-    """The corpus in the pipeline's vocabulary. Raises CompareError for one that is damaged or empty."""
-    try:
-        examples = [example for example in Corpus(path)(nlp) if len(example.reference)]
-    except Exception as error:  # zlib's, msgpack's or spaCy's, by the place of the damage
-        raise CompareError(f"The corpus {str(path)!r} can't be read: {error}") from error
-    if not examples:
-        raise CompareError(f"The corpus {str(path)!r} has no texts to compare on.")
-    return examples
-
-
-# Scores
-
-
-def score(nlp: Language, examples: list[Example]) -> dict[str, float]:
-    """The single figures among the pipeline's scores."""
-    scores = nlp.evaluate(examples)
-    return {name: float(value) for name, value in scores.items() if isinstance(value, int | float)}
-
-
-def weighted_scores(nlp: Language) -> list[str]:
+def weighted_scores(nlp: Language) -> dict[str, float]:
     """The scores by which training chose the pipeline's best state."""
-    weights: dict[str, float | None] = nlp.config["training"]["score_weights"]
-    return [name for name, weight in weights.items() if weight]
+    weights: Mapping[str, float | None] = nlp.config["training"]["score_weights"]
+    return {name: weight for name, weight in weights.items() if weight}
 
 
-def common_scores(
-    weighted: Sequence[str], teacher: Sequence[dict[str, float]], students: Sequence[dict[str, float]]
-) -> list[str]:
-    """The weighted scores that the teacher and some student have. Raises CompareError where there are none."""
-    names = [name for name in weighted if collect(teacher, name) and collect(students, name)]
-    if not names:
+def choose_scores(teacher: Run, students: Sequence[Run]) -> dict[str, float]:
+    """The scores with a weight that the teacher and some student have, and their weights: those of the first pipeline that
+    gives one. Raises CompareError where there are none, and no component either in which they could agree."""
+    weights: dict[str, float] = {}
+    for run in (teacher, *students):
+        for name, weight in run.weights.items():
+            if (name,) in teacher.scores and any((name,) in student.scores for student in students):
+                weights.setdefault(name, weight)
+    if not weights and not any(student.units for student in students):
         raise CompareError(
-            "Teacher and students have no score in common on this corpus. Compare pipelines with a component in common, "
-            "on a corpus that is annotated for it; what counts is what `[training.score_weights]` gives a weight in them."
+            "Teacher and students have no score in common on this corpus, and no component in which they could agree. Compare "
+            "pipelines with a component of the same name; a score counts if `[training.score_weights]` gives it a weight."
         )
-    return names
+    return weights
 
 
-def collect(runs: Sequence[dict[str, float]], name: str) -> list[float]:
-    return [run[name] for run in runs if name in run]
+def summarize(runs: Sequence[Mapping[Key, Values]], teacher: Mapping[Key, Values] | None = None) -> dict[Key, Score]:
+    """The mean of each figure over the runs of one kind, what that keeps of the teacher's, and the intervals of both. A figure
+    that is not defined on the corpus is left out."""
+    found: dict[Key, Score] = {}
+    for key in dict.fromkeys(key for run in runs for key in run):
+        of_runs = [run[key] for run in runs if key in run]
+        values = combine(of_runs)
+        kept = share(values, (teacher or {}).get(key, np.full(1, np.nan)))
+        if np.isfinite(values[0]):
+            found[key] = Score(
+                runs=[float(run[0]) for run in of_runs],
+                interval=interval(values),
+                kept=float(kept[0]) if np.isfinite(kept[0]) else None,
+                kept_interval=interval(kept),
+                draws=int(np.isfinite(values[1:]).sum()),
+            )
+    return found
 
 
-def deviation(values: Sequence[float]) -> float | None:
-    """The standard deviation of a sample; None for a single value."""
-    return stdev(values) if len(values) > 1 else None
-
-
-def kept(student: Sequence[float], teacher: Sequence[float]) -> float | None:
-    """The student's mean in percent of the teacher's; None where the teacher has nothing to keep."""
-    return 100 * mean(student) / mean(teacher) if mean(teacher) > 0 else None
-
-
-# Cost
-
-
-def measure_costs(
-    pipelines: dict[str, Language], texts: Sequence[str], *, progress: Callable[[str], None] = print
-) -> dict[str, Cost]:
-    """Each pipeline's size, and the median over rounds of its words per second and of its latency on a middling text."""
-    nlp = next(iter(pipelines.values()))
-    timed, text = choose_texts(nlp, texts)
-    speeds: dict[str, list[float]] = {name: [] for name in pipelines}
-    latencies: dict[str, list[float]] = {name: [] for name in pipelines}
-    for i in range(ROUNDS):
-        progress(f"Timing, round {i + 1} of {ROUNDS}")
-        for name, nlp in pipelines.items():
-            speeds[name].append(words_per_second(nlp, timed, repeats=1))
-            latencies[name].append(latency(nlp, text, calls=LATENCY_CALLS))
-    return {
-        name: Cost(
-            parameters=count_parameters(nlp),
-            disk=size_on_disk(nlp.path),
-            words_per_second=median(speeds[name]),
-            latency=median(latencies[name]),
-        )
-        for name, nlp in pipelines.items()
-    }
-
-
-def choose_texts(nlp: Language, texts: Sequence[str]) -> tuple[list[str], str]:
-    """The first texts, up to TIMED_WORDS words, and one of median length."""
-    chosen: list[str] = []
-    lengths: list[int] = []
-    for text in texts:
-        if sum(lengths) >= TIMED_WORDS:
-            break
-        chosen.append(text)
-        lengths.append(len(nlp.make_doc(text)))
-    middle = sorted(range(len(chosen)), key=lengths.__getitem__)[len(chosen) // 2]
-    return chosen, chosen[middle]
-
-
-def summarize(entry: Entry, teacher: Entry, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """For each score: `runs`, `mean`, `deviation`, and `kept` in percent of the teacher's."""
-    return {
-        name: {
-            "runs": entry.scores[name],
-            "mean": mean(entry.scores[name]),
-            "deviation": deviation(entry.scores[name]),
-            "kept": kept(entry.scores[name], teacher.scores[name]),
-        }
-        for name in names
-        if name in entry.scores
-    }
+def summarize_agreement(runs: Sequence[Run]) -> dict[str, Agreed]:
+    """By component. One in which neither teacher nor student says anything is left out."""
+    statements = summarize([run.statements for run in runs])
+    texts = summarize([run.texts for run in runs])
+    units = {name: unit for run in runs for name, unit in run.units.items()}
+    return {name: Agreed(units[name], score, texts[name]) for name, score in statements.items()}

@@ -1,112 +1,136 @@
-"""The report of a comparison: a table for the screen, `report.md` and `report.json`."""
+"""The reports of a comparison: `report.md` for reading, `report.html` for looking, `report.json` with everything."""
 
 from __future__ import annotations
 
+import json
+import math
 import os
+from dataclasses import asdict
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
-import srsly
-
-from spacy_distil.evaluation.compare import Comparison, Entry, deviation, kept, summarize
+from spacy_distil.evaluation import bootstrap
+from spacy_distil.evaluation.comparison import Comparison, Entry, Score
+from spacy_distil.evaluation.disagreements import Disagreement
 from spacy_distil.evaluation.machine import describe_machine
-
-Table = list[list[str]]
-MISSING = "-"
-
-
-def make_table(comparison: Comparison) -> Table:
-    """A header, a row for each score and each cost; a column for the teacher and one for each kind of student."""
-    entries = [comparison.teacher, *comparison.students]
-    rows = [["", *(entry.name + _runs(entry) for entry in entries)]]
-    rows += [[name, *(_score(entry, comparison.teacher, name) for entry in entries)] for name in comparison.scores]
-    rows += [
-        ["parameters", *(f"{entry.cost.parameters / 1e6:.1f} M" for entry in entries)],
-        ["size on disk", *(f"{entry.cost.disk / 1e6:.1f} MB" for entry in entries)],
-        ["words per second", *(_ratio(entry, comparison.teacher, "words_per_second", "{:,.0f}") for entry in entries)],
-        ["latency of a text", *(_latency(entry, comparison.teacher) for entry in entries)],
-    ]
-    return rows
+from spacy_distil.evaluation.page import to_html
+from spacy_distil.evaluation.tables import Table, make_label_tables, make_table
 
 
-def _runs(entry: Entry) -> str:
-    return f" ({len(entry.paths)} runs)" if len(entry.paths) > 1 else ""
+def write_report(comparison: Comparison, folder: Path, *, title: str) -> list[Path]:
+    """Write all three: beside, then renamed, so that each is whole or as it was."""
+    folder.mkdir(parents=True, exist_ok=True)
+    machine = describe_machine()
+    texts = {
+        "report.md": to_markdown(comparison, machine, title),
+        "report.html": to_html(comparison, machine, title),
+        "report.json": json.dumps(to_dict(comparison, machine), ensure_ascii=False, indent=2) + "\n",
+    }
+    return _write_all({folder / name: text for name, text in texts.items()})
 
 
-def _score(entry: Entry, teacher: Entry, name: str) -> str:
-    if name not in entry.scores:
-        return MISSING
-    values = entry.scores[name]
-    spread = deviation(values)
-    cell = f"{100 * mean(values):.1f}" + (f" ± {100 * spread:.1f}" if spread is not None else "")
-    share = kept(values, teacher.scores[name])
-    return cell if entry is teacher or share is None else f"{cell} ({share:.1f} %)"
+def to_markdown(comparison: Comparison, machine: dict[str, Any], title: str) -> str:
+    spread = ""
+    if any(len(entry.paths) > 1 for entry in comparison.students):
+        spread = """
+± is the standard deviation over the runs, of which each draw takes as many as there are, with replacement, and their mean;
+costs are the first run's."""
+    about = f"""On `{comparison.corpus}`: {comparison.docs:,} texts, {comparison.words:,} words. Scores in percent; in round
+brackets what a student keeps of the teacher's score, and its costs in multiples of the teacher's; in square brackets 95 %
+bootstrap intervals ({comparison.resamples:,} draws of the texts, the same for teacher and student).{spread}"""
+    measured = f"Measured in turn, in one run, on {describe(machine)}."
+    sections = [f"# {title}", about, _markdown_table(make_table(comparison, intervals=True)), measured]
+    for name, table in make_label_tables(comparison, intervals=True).items():
+        sections += [f"## {name}", _markdown_table(table)]
+    return "\n\n".join(sections) + "\n"
 
 
-def _ratio(entry: Entry, teacher: Entry, cost: str, form: str) -> str:
-    value, reference = getattr(entry.cost, cost), getattr(teacher.cost, cost)
-    cell = form.format(value)
-    return cell if entry is teacher else f"{cell} ({value / reference:.2f}x)"
+def _markdown_table(table: Table) -> str:
+    header, *rows = ([cell.replace("|", "\\|").replace("<", "&lt;") for cell in row] for row in table)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows))
 
 
-def _latency(entry: Entry, teacher: Entry) -> str:
-    cell = f"{1000 * entry.cost.latency:.1f} ms"
-    return cell if entry is teacher else f"{cell} ({entry.cost.latency / teacher.cost.latency:.2f}x)"
+def describe(machine: dict[str, Any]) -> str:
+    device = machine["gpu"] or f"{machine['processor']}, {machine['threads']} threads"
+    return f"{device}, {machine['auto']}"
 
 
-def to_markdown(comparison: Comparison, title: str) -> str:
-    header, *rows = make_table(comparison)
-    lines = [header, ["---"] * len(header), *rows]
-    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-    students = [entry for entry in comparison.students if len(entry.paths) > 1]
-    spread = " ± is the standard deviation over the runs; costs are the first run's." if students else ""
-    return f"""# {title}
-
-On `{comparison.corpus}`: {comparison.docs:,} texts, {comparison.words:,} words. Scores in percent; in brackets what a student
-keeps of the teacher's score, and its speed in multiples of the teacher's.{spread}
-
-{table}
-
-Measured in turn, in one run, on {_machine(describe_machine())}.
-"""
-
-
-def _machine(facts: dict[str, Any]) -> str:
-    device = facts["gpu"] or f"{facts['processor']}, {facts['threads']} threads"
-    return f"{device}, {facts['auto']}"
-
-
-def to_dict(comparison: Comparison) -> dict[str, Any]:
-    """The whole comparison. Scores are from 0 to 1, `kept` in percent, sizes in bytes, times in seconds."""
+def to_dict(comparison: Comparison, machine: dict[str, Any]) -> dict[str, Any]:
+    """The whole comparison. Scores are from 0 to 1, `kept` in percent, sizes and memory in bytes, times in seconds."""
     return {
         "corpus": {"path": comparison.corpus, "docs": comparison.docs, "words": comparison.words},
-        "machine": describe_machine(),
+        "machine": machine,
+        "intervals": {"level": bootstrap.LEVEL, "resamples": comparison.resamples, "seed": bootstrap.SEED},
+        "weights": comparison.weights,
         "teacher": _entry(comparison.teacher, comparison),
         "students": [_entry(student, comparison) for student in comparison.students],
     }
 
 
 def _entry(entry: Entry, comparison: Comparison) -> dict[str, Any]:
+    labels: dict[str, dict[str, dict[str, Any]]] = {}
+    for path, score in entry.figures.items():
+        if len(path) > 1:
+            label = labels.setdefault(path[0], {}).setdefault(path[1], {"support": comparison.support.get(path, 0)})
+            label[path[2] if len(path) > 2 else "auc"] = _score(score)
     return {
         "name": entry.name,
         "paths": entry.paths,
-        "scores": summarize(entry, comparison.teacher, comparison.scores),
+        "overall": _score(entry.overall) if entry.overall else None,
+        "scores": {name: _score(score) for name, score in entry.scores.items()},
+        "labels": labels,
+        "agreement": {
+            name: {"unit": agreed.unit, "statements": _score(agreed.statements), "texts": _score(agreed.texts)}
+            for name, agreed in entry.agreement.items()
+        },
         "parameters": entry.cost.parameters,
         "disk": entry.cost.disk,
         "words_per_second": entry.cost.words_per_second,
+        "words_per_second_by_round": entry.cost.speeds,
         "latency": entry.cost.latency,
+        "peak_memory": entry.cost.memory,
+        "disagreements": {name: [_disagreement(one) for one in found] for name, found in entry.disagreements.items()},
+        "training": [_no_nan(asdict(log)) for log in entry.logs],
     }
 
 
-def write_report(comparison: Comparison, folder: Path, *, title: str) -> list[Path]:
-    """Write `report.md` and `report.json`: beside, then renamed, so that each is whole or as it was."""
-    folder.mkdir(parents=True, exist_ok=True)
-    texts = {
-        "report.md": to_markdown(comparison, title),
-        "report.json": srsly.json_dumps(to_dict(comparison), indent=2) + "\n",
+def _score(score: Score) -> dict[str, Any]:
+    return {
+        "runs": score.runs,
+        "mean": score.mean,
+        "deviation": score.deviation,
+        "interval": score.interval,
+        "kept": score.kept,
+        "kept_interval": score.kept_interval,
+        "draws": score.draws,
     }
-    return _write_all({folder / name: text for name, text in texts.items()})
+
+
+def _disagreement(found: Disagreement) -> dict[str, Any]:
+    """Of parses and the like, which say something of every token, only that on which teacher and student differ."""
+    sides = {name: set(side.statements) for name, side in found.sides.items()}
+    places = {(start, end) for start, end, _ in sides["teacher"] ^ sides["student"]}
+    return {
+        "index": found.index,
+        "size": found.size,
+        "distance": found.distance,
+        "text": found.text,
+        "is_part": found.is_part,
+        "differences": {
+            name: [statement for statement in side.statements if statement[:2] in places]
+            for name, side in found.sides.items()
+        },
+        "scores": {name: side.scores for name, side in found.sides.items() if side.scores},
+    }
+
+
+def _no_nan(value: Any) -> Any:
+    """None for what JSON can't hold."""
+    if isinstance(value, dict):
+        return {name: _no_nan(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_no_nan(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _write_all(texts: dict[Path, str]) -> list[Path]:

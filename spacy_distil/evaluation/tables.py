@@ -1,0 +1,84 @@
+"""The tables of a comparison, for the screen and for `report.md`: a column for the teacher and one for each kind of student."""
+
+from __future__ import annotations
+
+from spacy_distil.evaluation.bootstrap import Interval
+from spacy_distil.evaluation.comparison import Comparison, Entry, Score
+
+Table = list[list[str]]
+MISSING = "-"
+
+
+def make_table(comparison: Comparison, *, intervals: bool) -> Table:
+    """A header; a row for each score that is compared, each component in which students can agree, and each cost."""
+    rows = [["", *(entry.name + _runs(entry) for entry in comparison.entries)]]
+    for name in comparison.weights:
+        rows.append([name, *(score_cell(entry.scores.get(name), intervals) for entry in comparison.entries)])
+    if len(comparison.weights) > 1:
+        rows.append(["overall", *(score_cell(entry.overall, intervals) for entry in comparison.entries)])
+    for name, unit in comparison.components.items():
+        cells = [score_cell(student.agreed(name), intervals) for student in comparison.students]
+        rows.append([f"agreement: {name} ({unit})", MISSING, *cells])
+    return rows + cost_rows(comparison)
+
+
+def make_label_tables(comparison: Comparison, *, intervals: bool) -> dict[str, Table]:
+    """For each score by label, such as `ents_per_type`: a header, and a row for each label, the most frequent first."""
+    tables: dict[str, Table] = {}
+    for name, paths in comparison.labels.items():
+        header = ["", "in the corpus", *(entry.name for entry in comparison.entries)]
+        tables[name] = [header]
+        for path in paths:
+            cells = [score_cell(entry.figures.get(path), intervals) for entry in comparison.entries]
+            tables[name].append([path[1], f"{comparison.support[path]:,}", *cells])
+    return tables
+
+
+def cost_rows(comparison: Comparison) -> Table:
+    teacher = comparison.teacher.cost
+    rows = [
+        ["parameters", *(f"{entry.cost.parameters / 1e6:.1f} M" for entry in comparison.entries)],
+        ["size on disk", *(f"{entry.cost.disk / 1e6:.1f} MB" for entry in comparison.entries)],
+        ["words per second", f"{teacher.words_per_second:,.0f}"],
+        ["latency of a text", f"{1000 * teacher.latency:.1f} ms"],
+        ["peak memory above the model's", megabytes(teacher.memory)],
+    ]
+    for cost in (student.cost for student in comparison.students):
+        rows[2].append(f"{cost.words_per_second:,.0f} ({cost.words_per_second / teacher.words_per_second:.2f}x)")
+        rows[3].append(f"{1000 * cost.latency:.1f} ms ({cost.latency / teacher.latency:.2f}x)")
+        times = f" ({cost.memory / teacher.memory:.2f}x)" if cost.memory and teacher.memory else ""
+        rows[4].append(megabytes(cost.memory) + times)
+    return rows
+
+
+def _runs(entry: Entry) -> str:
+    return f" ({len(entry.paths)} runs)" if len(entry.paths) > 1 else ""
+
+
+def score_cell(score: Score | None, intervals: bool) -> str:
+    """`70.0 ± 10.0 (87.5 %)`, or with intervals `70.0 ± 10.0 [62.1, 77.3] (87.5 % [80.0, 95.1])`."""
+    if score is None:
+        return MISSING
+    cell = percent(score.mean)
+    if score.deviation is not None:
+        cell += f" ± {percent(score.deviation)}"
+    if intervals and score.interval:
+        cell += f" {brackets(score.interval, 100)}"
+    if score.kept is not None:
+        kept = f"{score.kept:.1f} %"
+        if intervals and score.kept_interval:
+            kept += f" {brackets(score.kept_interval)}"
+        cell += f" ({kept})"
+    return cell
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def brackets(interval: Interval, times: int = 1) -> str:
+    return f"[{times * interval[0]:.1f}, {times * interval[1]:.1f}]"
+
+
+def megabytes(value: int | None) -> str:
+    return MISSING if value is None else f"{value / 1e6:.0f} MB"
