@@ -52,7 +52,8 @@ def make_axis(values: Iterable[float], *, from_zero: bool = False, most: float =
     finite = [value for value in values if math.isfinite(value)] or [0.0]
     low, high = 0.0 if from_zero else min(finite), max(finite)
     room = 0.08 * (high - low) or 0.1 * abs(high) or 1.0
-    low, high = low if from_zero else low - room, min(high + room, max(most, high))
+    low = max(0.0, low - room) if low >= 0 else low - room  # no scale begins below 0 for nothing
+    high = min(high + room, max(most, high))
     rough = (high - low) / 5
     power = 10.0 ** math.floor(math.log10(rough))
     return Axis(low, high, next(step * power for step in (1, 2, 5, 10) if step * power >= rough * 0.999))

@@ -118,17 +118,15 @@ def make_label_bars(comparison: Comparison) -> dict[str, list[LabelBars]]:
 
 
 def make_drawings(comparison: Comparison) -> dict[str, list[list[Drawing]]]:
-    """By component, and then by kind of student: the texts on which it and the teacher disagree most."""
-    return {
+    """By component in which some student disagrees, and then by kind of student: the texts on which it does most."""
+    found = {
         name: [
-            [
-                draw(found, key=f"view-{i}-{j}-{k}")
-                for k, found in enumerate(student.disagreements.get(name, [])[:DRAWN])
-            ]
+            [draw(one, key=f"view-{i}-{j}-{k}") for k, one in enumerate(student.disagreements.get(name, [])[:DRAWN])]
             for j, student in enumerate(comparison.students)
         ]
         for i, name in enumerate(comparison.components)
     }
+    return {name: kinds for name, kinds in found.items() if any(kinds)}
 
 
 def make_training_curves(comparison: Comparison) -> dict[str, Curves]:
