@@ -87,10 +87,7 @@ def compare(
     everyone = [own, *(run for group in runs.values() for run in group)]
     weights = choose_scores(own, everyone[1:])
     for run in everyone:
-        if all((name,) in run.scores for name in weights) and weights:
-            run.scores[OVERALL] = np.average(
-                [run.scores[name,] for name in weights], axis=0, weights=[*weights.values()]
-            )
+        add_overall(run, weights)
     costs = measure_costs(timed, taught.texts, setting, progress)
     return Comparison(
         corpus=str(corpus),
@@ -124,9 +121,11 @@ def compare(
 def measure_run(annotated: AnnotatedCorpus, draws: Weights, teacher: AnnotatedCorpus | None = None) -> Run:
     """The scores of a pipeline, and its agreement with the teacher, on each draw of the texts."""
     figures = collect_scores(annotated.nlp, annotated.examples)
+    scores = resample_scores(figures, draws)
+    annotated.drop_vectors()
     agreement = measure_agreement(teacher, annotated) if teacher else {}
     return Run(
-        scores=resample_scores(figures, draws),
+        scores=scores,
         support={path: figure.support for path, figure in figures.items()},
         weights=weighted_scores(annotated.nlp),
         units={name: found.unit for name, found in agreement.items()},
@@ -155,6 +154,13 @@ def choose_scores(teacher: Run, students: Sequence[Run]) -> dict[str, float]:
             "pipelines with a component of the same name; a score counts if `[training.score_weights]` gives it a weight."
         )
     return weights
+
+
+def add_overall(run: Run, weights: Mapping[str, float]) -> None:
+    """Add the weighted mean of the scores that are compared, unless the run lacks one of them."""
+    compared = [run.scores[name,] for name in weights if (name,) in run.scores]
+    if compared and len(compared) == len(weights):
+        run.scores[OVERALL] = np.average(compared, axis=0, weights=list(weights.values()))
 
 
 def summarize(runs: Sequence[Mapping[Key, Values]], teacher: Mapping[Key, Values] | None = None) -> dict[Key, Score]:

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from spacy_distil.evaluation.charts import HEIGHT, Bar, Curves, Point, Scatter, make_curves, make_scatter
 from spacy_distil.evaluation.comparison import OVERALL, Comparison, Entry, Score
-from spacy_distil.evaluation.tables import cost_rows, megabytes, percent
+from spacy_distil.evaluation.tables import cost_rows, device, megabytes, percent
 from spacy_distil.evaluation.views import Drawing, draw
 
 SERIES = 6  # colours of students, after which they begin anew
@@ -29,7 +29,6 @@ class LabelBars:
 
 def to_html(comparison: Comparison, machine: Mapping[str, Any], title: str) -> str:
     """The page. All texts and labels are escaped."""
-    device = machine["gpu"] or f"{machine['processor']}, {machine['threads']} threads"
     environment = Environment(
         loader=PackageLoader("spacy_distil.evaluation"),
         autoescape=True,
@@ -42,7 +41,7 @@ def to_html(comparison: Comparison, machine: Mapping[str, Any], title: str) -> s
         title=title,
         comparison=comparison,
         machine=machine,
-        device=device,
+        device=device(machine),
         height=HEIGHT,
         headlines={student.name: make_headlines(student, comparison) for student in comparison.students},
         costs=cost_rows(comparison),
@@ -63,12 +62,11 @@ def make_headlines(student: Entry, comparison: Comparison) -> list[tuple[str, st
     """What is most asked: name, figure, and what it says."""
     teacher = comparison.teacher.cost
     lines: list[tuple[str, str, str]] = []
-    kept = student.overall or next(
-        (student.scores[name] for name in comparison.weights if name in student.scores), None
-    )
+    shared = [(f"{name} kept", student.scores[name]) for name in comparison.weights if name in student.scores]
+    what, kept = ("score kept", student.overall) if student.overall else next(iter(shared), ("", None))
     if kept is not None and kept.kept is not None:
         between = f"{kept.kept_interval[0]:.1f} to {kept.kept_interval[1]:.1f}" if kept.kept_interval else ""
-        lines.append(("score kept", f"{kept.kept:.1f} %", between))
+        lines.append((what, f"{kept.kept:.1f} %", between))
     elif student.agreement:
         shares = [agreed.statements.mean for agreed in student.agreement.values()]
         lines.append(("agreement", f"{percent(sum(shares) / len(shares))} %", "mean over components"))

@@ -14,7 +14,7 @@ from spacy_distil.evaluation.comparison import Comparison, Entry, Score
 from spacy_distil.evaluation.disagreements import Disagreement
 from spacy_distil.evaluation.machine import describe_machine
 from spacy_distil.evaluation.page import to_html
-from spacy_distil.evaluation.tables import Table, make_label_tables, make_table
+from spacy_distil.evaluation.tables import Table, device, make_label_tables, make_table
 
 
 def write_report(comparison: Comparison, folder: Path, *, title: str) -> list[Path]:
@@ -38,7 +38,7 @@ costs are the first run's."""
     about = f"""On `{comparison.corpus}`: {comparison.docs:,} texts, {comparison.words:,} words. Scores in percent; in round
 brackets what a student keeps of the teacher's score, and its costs in multiples of the teacher's; in square brackets 95 %
 bootstrap intervals ({comparison.resamples:,} draws of the texts, the same for teacher and student).{spread}"""
-    measured = f"Measured in turn, in one run, on {describe(machine)}."
+    measured = f"Measured in turn, in one run, on {device(machine)}."
     sections = [f"# {title}", about, _markdown_table(make_table(comparison, intervals=True)), measured]
     for name, table in make_label_tables(comparison, intervals=True).items():
         sections += [f"## {name}", _markdown_table(table)]
@@ -48,11 +48,6 @@ bootstrap intervals ({comparison.resamples:,} draws of the texts, the same for t
 def _markdown_table(table: Table) -> str:
     header, *rows = ([cell.replace("|", "\\|").replace("<", "&lt;") for cell in row] for row in table)
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows))
-
-
-def describe(machine: dict[str, Any]) -> str:
-    device = machine["gpu"] or f"{machine['processor']}, {machine['threads']} threads"
-    return f"{device}, {machine['auto']}"
 
 
 def to_dict(comparison: Comparison, machine: dict[str, Any]) -> dict[str, Any]:

@@ -69,6 +69,13 @@ class AnnotatedCorpus:
             if reading := find_reading(pipe):
                 self.said[name] = [set(reading.read(pipe, doc)) for doc in self.docs]
 
+    def drop_vectors(self) -> None:
+        """Forget the hidden states on the Docs, which would fill the memory. A scorer that runs its component again, as that of
+        entity_linker does, needs them."""
+        for doc in self.docs:
+            doc.tensor = doc.tensor[:0]
+            doc.user_data.clear()
+
     @property
     def docs(self) -> list[Doc]:
         return [example.predicted for example in self.examples]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from spacy_distil.evaluation.bootstrap import Interval
 from spacy_distil.evaluation.comparison import Comparison, Entry, Score
 
@@ -70,6 +73,12 @@ def score_cell(score: Score | None, intervals: bool) -> str:
             kept += f" {brackets(score.kept_interval)}"
         cell += f" ({kept})"
     return cell
+
+
+def device(machine: Mapping[str, Any]) -> str:
+    """What `machine.describe_machine` found, in a few words."""
+    name = machine["gpu"] or f"{machine['processor']}, {machine['threads']} threads"
+    return f"{name}, {machine['auto']}"
 
 
 def percent(value: float) -> str:
