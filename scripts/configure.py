@@ -22,9 +22,13 @@ def configure(
     student: Annotated[Path, typer.Argument(help="Where to write the student's config")],
     checkpoint: Annotated[str, typer.Option(help="Hub id, folder, or package:module/folder")],
     layers: Annotated[str, typer.Option(help="The student's layers, such as 0,2,4; auto takes every second")] = AUTO,
-    distilled: Annotated[Path | None, typer.Option(help="Where to write the config of the student with a teacher")] = None,
+    distilled: Annotated[
+        Path | None, typer.Option(help="Where to write the config of the student with a teacher")
+    ] = None,
     block: Annotated[Path, typer.Option(help="The block [distillation] of that")] = Path("configs/distillation.cfg"),
-    trained: Annotated[str, typer.Option(help="Where the trained teacher will be: its encoder is that student's start")] = "",
+    trained: Annotated[
+        str, typer.Option(help="Where the trained teacher will be: its encoder is that student's start")
+    ] = "",
 ) -> None:
     config = load_config(base)
     encoder = config["components"]["distilbert"]["model"]

@@ -188,7 +188,9 @@ def choose_layers(n_layers: int, n_kept: int | None = None) -> list[int]:
     """
     n_kept = -(-n_layers // 2) if n_kept is None else n_kept
     if not 1 <= n_kept <= n_layers:
-        raise EncoderError(f"A student can't keep {n_kept} layers of a teacher that has {n_layers}. Ask for 1 to {n_layers}.")
+        raise EncoderError(
+            f"A student can't keep {n_kept} layers of a teacher that has {n_layers}. Ask for 1 to {n_layers}."
+        )
     if (n_layers, n_kept) == (12, 6):
         return list(DISTILBERT_LAYERS)
     return [i * n_layers // n_kept for i in range(n_kept)]
