@@ -132,3 +132,26 @@ def test_importing_the_commands_imports_nothing_heavy():
     code = "import spacy_distil.cli, sys; print([m for m in sys.modules if m.startswith('spacy_distil.')])"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "distillation" not in modules
+
+
+def test_run_without_a_checkpoint_can_not_be_resumed(student, teacher_path, corpus, tmp_path):
+    result = distil_train(student, teacher_path, corpus, tmp_path / "out", "--resume")
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
+    assert "checkpoint" in result.output
+
+
+def test_block_of_the_config_names_the_teacher(student, teacher_path, corpus, tmp_path):
+    student.write_text(student.read_text() + f'\n[distillation]\nteacher = "{teacher_path}"\ntemperature = 0.0\n')
+    paths = ["--paths.train", str(corpus / "train.spacy"), "--paths.dev", str(corpus / "dev.spacy")]
+    command = ["distil", "train", str(student), "--output", str(tmp_path / "out"), *paths]
+    assert_refused(CliRunner().invoke(app, command), tmp_path / "out", "temperature = 0")
+    result = CliRunner().invoke(app, [*command, "--distillation.temperature", "1", "--training.max_steps", "2"])
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "out" / "model-best").exists()
+
+
+def test_config_without_a_teacher_is_refused(student, corpus, tmp_path):
+    paths = ["--paths.train", str(corpus / "train.spacy"), "--paths.dev", str(corpus / "dev.spacy")]
+    command = ["distil", "train", str(student), "--output", str(tmp_path / "out"), *paths]
+    assert_refused(CliRunner().invoke(app, command), tmp_path / "out", "names no teacher")
