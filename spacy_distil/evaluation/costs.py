@@ -29,6 +29,7 @@ class Cost:
     speeds: words per second, in each round.
     latency: seconds of one text.
     memory: bytes above the loaded model at most while the timed texts pass; None where the process was killed.
+    encoder_speed: words per second of the shared encoders alone; None where a pipeline has none.
     """
 
     parameters: int
@@ -36,6 +37,7 @@ class Cost:
     speeds: list[float]
     latency: float
     memory: int | None
+    encoder_speed: float | None = None
 
     @property
     def words_per_second(self) -> float:
@@ -63,11 +65,16 @@ def measure_costs(
     timed, text = choose_texts(nlp, texts)
     speeds: dict[str, list[float]] = {name: [] for name in pipelines}
     latencies: dict[str, list[float]] = {name: [] for name in pipelines}
+    encoder_speeds: dict[str, list[float]] = {name: [] for name in pipelines}
     for i in range(ROUNDS):
         progress(f"Timing, round {i + 1} of {ROUNDS}")
         for name, nlp in pipelines.items():
             speeds[name].append(measure.words_per_second(nlp, timed, batch_size=BATCH_SIZE, repeats=1))
             latencies[name].append(measure.latency(nlp, text, calls=LATENCY_CALLS))
+            if encoders := [pipe for pipe, component in nlp.pipeline if hasattr(component, "listening_components")]:
+                with nlp.select_pipes(enable=encoders):
+                    speed = measure.words_per_second(nlp, timed, batch_size=BATCH_SIZE, repeats=1)
+                encoder_speeds[name].append(speed)
     costs: dict[str, Cost] = {}
     for name, nlp in pipelines.items():
         progress(f"Memory of {name}, in a process of its own")
@@ -77,6 +84,7 @@ def measure_costs(
             speeds=speeds[name],
             latency=median(latencies[name]),
             memory=_measure_memory(nlp.path, timed, text, setting, progress),
+            encoder_speed=median(encoder_speeds[name]) if encoder_speeds[name] else None,
         )
     return costs
 

@@ -82,6 +82,7 @@ def _entry(entry: Entry, comparison: Comparison) -> dict[str, Any]:
         "disk": entry.cost.disk,
         "words_per_second": entry.cost.words_per_second,
         "words_per_second_by_round": entry.cost.speeds,
+        "encoder_words_per_second": entry.cost.encoder_speed,
         "latency": entry.cost.latency,
         "peak_memory": entry.cost.memory,
         "disagreements": {name: [_disagreement(one) for one in found] for name, found in entry.disagreements.items()},

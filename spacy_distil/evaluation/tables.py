@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from spacy_distil.evaluation.bootstrap import Interval
@@ -38,20 +38,36 @@ def make_label_tables(comparison: Comparison, *, intervals: bool) -> dict[str, T
 
 
 def cost_rows(comparison: Comparison) -> Table:
+    entries = comparison.entries
     teacher = comparison.teacher.cost
     rows = [
-        ["parameters", *(f"{entry.cost.parameters / 1e6:.1f} M" for entry in comparison.entries)],
-        ["size on disk", *(f"{entry.cost.disk / 1e6:.1f} MB" for entry in comparison.entries)],
-        ["words per second", f"{teacher.words_per_second:,.0f}"],
-        ["latency of a text", f"{1000 * teacher.latency:.1f} ms"],
-        ["peak memory above the model's", megabytes(teacher.memory)],
+        ["parameters", *(f"{entry.cost.parameters / 1e6:.1f} M" for entry in entries)],
+        ["size on disk", *(f"{entry.cost.disk / 1e6:.1f} MB" for entry in entries)],
+        ["words per second", *_with_ratios([entry.cost.words_per_second for entry in entries], _words)],
+        ["latency of a text", *_with_ratios([entry.cost.latency for entry in entries], _milliseconds)],
+        ["peak memory above the model's", *_with_ratios([entry.cost.memory for entry in entries], megabytes)],
     ]
-    for cost in (student.cost for student in comparison.students):
-        rows[2].append(f"{cost.words_per_second:,.0f} ({cost.words_per_second / teacher.words_per_second:.2f}x)")
-        rows[3].append(f"{1000 * cost.latency:.1f} ms ({cost.latency / teacher.latency:.2f}x)")
-        times = f" ({cost.memory / teacher.memory:.2f}x)" if cost.memory and teacher.memory else ""
-        rows[4].append(megabytes(cost.memory) + times)
+    if teacher.encoder_speed is not None:
+        speeds = [entry.cost.encoder_speed for entry in entries]
+        rows.insert(3, ["words per second, encoder alone", *_with_ratios(speeds, _words)])
     return rows
+
+
+def _with_ratios(values: Sequence[float | None], written: Callable[[Any], str]) -> list[str]:
+    """The teacher's value, and each student's with its multiple of the teacher's."""
+    first, *others = values
+    return [
+        written(first),
+        *(written(value) + (f" ({value / first:.2f}x)" if value and first else "") for value in others),
+    ]
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1000 * seconds:.1f} ms"
+
+
+def _words(speed: float | None) -> str:
+    return MISSING if speed is None else f"{speed:,.0f}"
 
 
 def _runs(entry: Entry) -> str:

@@ -59,7 +59,7 @@ def make_comparison() -> Comparison:
             ("ents_per_type", "GPE", "p"): score([0.7]),
             ("cats_auc_per_type", "GOOD"): score([0.95]),
         },
-        Cost(20_000_000, 80_000_000, [990.0, 1000.0, 1100.0], 0.020, 50_000_000),
+        Cost(20_000_000, 80_000_000, [990.0, 1000.0, 1100.0], 0.020, 50_000_000, 1500.0),
     )
     student = Entry(
         "student",
@@ -69,7 +69,7 @@ def make_comparison() -> Comparison:
             ("ents_per_type", ATTACK, "f"): score([0.9, 0.9, 0.9], 100.0),
             ("cats_auc_per_type", "GOOD"): score([0.9, 0.9, 0.9], 94.7),
         },
-        Cost(10_000_000, 40_000_000, [2000.0, 2000.0, 2000.0], 0.010, 25_000_000),
+        Cost(10_000_000, 40_000_000, [2000.0, 2000.0, 2000.0], 0.010, 25_000_000, 3000.0),
         agreement={
             name: Agreed("tokens", score([0.7, 0.8, 0.9]), score([0.2, 0.3, 0.4])) for name in make_disagreements()
         },

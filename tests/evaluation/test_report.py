@@ -61,6 +61,7 @@ def test_table_by_hand() -> None:
         ["parameters", "20.0 M", "10.0 M"],
         ["size on disk", "80.0 MB", "40.0 MB"],
         ["words per second", "1,000", "2,000 (2.00x)"],
+        ["words per second, encoder alone", "1,500", "3,000 (2.00x)"],
         ["latency of a text", "20.0 ms", "10.0 ms (0.50x)"],
         ["peak memory above the model's", "50 MB", "25 MB (0.50x)"],
     ]
