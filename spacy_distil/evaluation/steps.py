@@ -22,6 +22,8 @@ from spacy_distil.distillation.teacher import Teacher
 from spacy_distil.distillation.update import DistillationUpdate
 from spacy_distil.evaluation.measure import time_call
 
+MOST_BYTES = 1 << 34
+
 
 @dataclass(frozen=True)
 class StepCosts:
@@ -49,15 +51,16 @@ def measure_steps(student: Language, *, steps: int, progress: Callable[[str], No
     plain_update = stock_method(student, "update")
     times: dict[str, list[float]] = {"plain": [], "teacher": [], "distilled": [], "warm": []}
     with TemporaryDirectory() as folder:
-        warm = _with_cache(update, Path(folder))
+        cold = _with_store(update, None)
+        warm = _with_store(update, AnswerStore(Path(folder), max_bytes=MOST_BYTES))
         for batch in batches:
             warm.ask_all(batch)
         for number, batch in enumerate([batches[0], *batches]):  # the first warms up
             progress(f"Batch {number} of {len(batches)}")
             for name, step in (
                 ("plain", lambda batch: plain_update(batch, sgd=optimizer)),
-                ("teacher", update.ask_all),
-                ("distilled", lambda batch: update(batch, sgd=optimizer)),
+                ("teacher", cold.ask_all),
+                ("distilled", lambda batch: cold(batch, sgd=optimizer)),
                 ("warm", lambda batch: warm(batch, sgd=optimizer)),
             ):
                 seconds = time_call(lambda step=step, batch=batch: step(batch))  # type: ignore[misc]
@@ -74,7 +77,7 @@ def _read(student: Language, steps: int) -> tuple[Optimizer, list[list[Example]]
     return training["optimizer"], [list(batch) for _, batch in islice(batches, steps)]
 
 
-def _with_cache(update: DistillationUpdate, folder: Path) -> DistillationUpdate:
-    store = AnswerStore(folder, max_bytes=1 << 34)
+def _with_store(update: DistillationUpdate, store: AnswerStore | None) -> DistillationUpdate:
+    """The same update with another cache than its own, or none."""
     teachers = [Teacher(teacher.nlp, teacher.components, store, teacher.encoder) for teacher in update.teachers]
     return DistillationUpdate(update.nlp, teachers, update.taught, update.settings, update.hidden)
