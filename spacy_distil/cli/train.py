@@ -49,8 +49,7 @@ def train_cli(
     The same can be had from `spacy train`, by a config with that block and the callback spacy-distil.attach_teacher.v1 as
     [initialize.after_init].
     """
-    if verbose:
-        logger.setLevel(logging.DEBUG)
+    logger.setLevel(logging.DEBUG if verbose else logging.INFO)  # as `spacy train`
     overrides = read_overrides(ctx.args)
     import_code(code_path)
     settings = {"teacher": teacher, "temperature": temperature, "soft_weight": soft_weight, "gold_weight": gold_weight}
