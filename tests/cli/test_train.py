@@ -1,6 +1,5 @@
 """`python -m spacy distil train`, as the command line calls it."""
 
-import logging
 import shutil
 from pathlib import Path
 
@@ -105,7 +104,6 @@ def test_nothing_in_common_is_refused(student, teacher_path, corpus, tmp_path):
 def test_verbose_shows_where_it_stopped(student, corpus, tmp_path):
     with_traceback = distil_train(student, tmp_path / "nowhere", corpus, tmp_path / "out", "--verbose")
     assert isinstance(with_traceback.exception, TeacherError)
-    logging.getLogger("spacy").setLevel(logging.WARNING)
 
 
 def test_output_that_is_a_file_is_refused(student, teacher_path, corpus, tmp_path):

@@ -168,6 +168,7 @@ def test_a_layer_that_is_not_there_is_named(pairs, message):
 
 def test_a_teacher_with_one_output_teaches_the_last_layer_and_says_so(distilbert_folder, caplog):
     student, teacher = with_distilbert(distilbert_folder).get_pipe("encoder"), build().get_pipe("tok2vec")
+    caplog.clear()
     with caplog.at_level(logging.INFO, "spacy"):
         assert pair_layers(student, teacher, "uniform") == [(4, 1)]
         assert pair_layers(teacher, student, "uniform") == [(1, 4)]
