@@ -10,6 +10,7 @@ from spacy.training import Example
 from spacy.util import logger
 
 from spacy_distil.distillation.gold import has_gold, take_over
+from spacy_distil.distillation.teacher import bare_docs
 
 
 class Evaluation:
@@ -57,11 +58,7 @@ class Evaluation:
         """The teacher's annotation of the same tokens; each text is read once a run."""
         keys = [(id(teacher), _tokens(doc)) for doc in docs]
         unread = {key: doc for key, doc in zip(keys, docs, strict=True) if key not in self._said}
-        bare = [
-            Doc(teacher.vocab, words=[t.text for t in doc], spaces=[bool(t.whitespace_) for t in doc])
-            for doc in unread.values()
-        ]
-        for key, doc in zip(unread, teacher.pipe(bare), strict=True):
+        for key, doc in zip(unread, teacher.pipe(bare_docs(unread.values(), teacher.vocab)), strict=True):
             doc.tensor = doc.tensor[:0]
             self._said[key] = doc
         return [self._said[key] for key in keys]

@@ -16,6 +16,7 @@ import srsly
 from spacy.attrs import IDX, LENGTH
 from spacy.language import Language
 from spacy.tokens import Doc
+from spacy.vocab import Vocab
 from thinc.util import to_numpy
 
 from spacy_distil.distillation.answers import AnswerStore, Space
@@ -105,7 +106,7 @@ class Teacher:
     def copy(self, docs: Sequence[Doc]) -> list[Doc]:
         """Bare documents with the same tokens, on the teacher's vocabulary, where static vectors and lexical attributes are
         those that it was trained with."""
-        return [Doc(self.nlp.vocab, words=[t.text for t in d], spaces=[bool(t.whitespace_) for t in d]) for d in docs]
+        return bare_docs(docs, self.nlp.vocab)
 
     def annotate(self, docs: Sequence[Doc], components: Sequence[str]) -> None:
         """Run components on the teacher's own documents: a listener on a document that its encoder has not seen gives zeros
@@ -181,6 +182,11 @@ class Hearing:
         """Whether all that is needed has run, and no encoder after it: all encoders leave their rows in the same place."""
         encoders = [name for name in run if hasattr(self.teacher.nlp.get_pipe(name), "listening_components")]
         return set(needed) <= set(run) and set(encoders) <= set(needed)
+
+
+def bare_docs(docs: Iterable[Doc], vocab: Vocab) -> list[Doc]:
+    """Documents with the same tokens and no annotation."""
+    return [Doc(vocab, words=[t.text for t in doc], spaces=[bool(t.whitespace_) for t in doc]) for doc in docs]
 
 
 def _key(doc: Doc, premise: Array) -> bytes:

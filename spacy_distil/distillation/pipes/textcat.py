@@ -9,8 +9,8 @@ from thinc.api import set_dropout_rate
 
 from spacy_distil.distillation.batch import Batch
 from spacy_distil.distillation.gold import has_gold
-from spacy_distil.distillation.heads import check_heads, find_head, mean_logits, soft_loss, to_logits
-from spacy_distil.distillation.labels import align, pick_columns
+from spacy_distil.distillation.heads import check_heads, find_head, lesson_logits, soft_loss, to_logits
+from spacy_distil.distillation.labels import align
 from spacy_distil.distillation.lessons import Answer, Array, Lesson
 
 
@@ -20,11 +20,11 @@ def check(student: TextCategorizer, teacher: TextCategorizer) -> None:
 
 
 def ask(teacher: TextCategorizer, docs: Sequence[Doc], premises: Sequence[Array]) -> list[Answer]:
-    """logits: (labels,); zeros where no document has a token, which not every model can read."""
+    """logits: (1, labels); zeros where no document has a token, which not every model can read."""
     if not any(len(doc) for doc in docs):
-        return [{"logits": teacher.model.ops.alloc1f(len(teacher.labels))} for _ in docs]
+        return [{"logits": teacher.model.ops.alloc2f(1, len(teacher.labels))} for _ in docs]
     scores = teacher.model.predict(docs)
-    return [{"logits": row} for row in to_logits(find_head(teacher.model, teacher.name), scores)]
+    return [{"logits": row[None]} for row in to_logits(find_head(teacher.model, teacher.name), scores)]
 
 
 def update(student: TextCategorizer, lessons: Sequence[Lesson], batch: Batch) -> float:
@@ -40,9 +40,8 @@ def update(student: TextCategorizer, lessons: Sequence[Lesson], batch: Batch) ->
     loss = 0.0
     if lessons:
         head = find_head(student.model, student.name)
-        soft, d_soft = soft_loss(
-            head, scores, mean_logits(head, [_logits(student, x) for x in lessons]), batch.temperature
-        )
+        teachers = lesson_logits(head, student, lessons, lambda pipe: pipe.labels)
+        soft, d_soft = soft_loss(head, scores, teachers, batch.temperature)
         gradient += batch.soft_weight * d_soft
         loss += batch.soft_weight * soft
     if gold_weight:
@@ -52,11 +51,6 @@ def update(student: TextCategorizer, lessons: Sequence[Lesson], batch: Batch) ->
         loss += gold_weight * float(gold)
     backprop(gradient)
     return loss
-
-
-def _logits(student: TextCategorizer, lesson: Lesson) -> Array:
-    rows = student.model.ops.xp.stack([answer["logits"] for answer in lesson.answers])
-    return pick_columns(rows, align(student.name, student.labels, lesson.teacher.labels))
 
 
 def _own_categories(student: TextCategorizer, example: Example) -> Example:
