@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from typing import cast, get_args
 
 import torch
 from spacy.tokens import Doc
@@ -12,7 +12,7 @@ from thinc.types import Floats2d
 from thinc.util import torch2xp, xp2torch
 
 from spacy_distil.encoder.precision import Precision, check_precision
-from spacy_distil.encoder.shim import DistilBertShim, Encoded, EncoderOptions
+from spacy_distil.encoder.shim import DistilBertShim, Encoded, EncoderOptions, Pooling
 from spacy_distil.errors import EncoderError
 
 InT = list[Doc]
@@ -31,11 +31,12 @@ def DistilBert(
     max_batch_pieces: int = 2048,
     window: int = 512,
     overlap: int = 32,
+    pooling: Pooling = "mean",
 ) -> Model[InT, OutT]:
     """A DistilBERT or BERT encoder: a list of Docs to a list of (tokens, width) arrays in float32.
 
-    A token of several word pieces has their mean; a token without one of its own has zeros. The weights are read by
-    `initialize`, or come with a saved pipeline, which needs neither `name` nor the network.
+    A token of several word pieces has their mean, or the first of them; a token without one of its own has zeros. The
+    weights are read by `initialize`, or come with a saved pipeline, which needs neither `name` nor the network.
 
     name: where the weights come from: a hub id, a local folder, or `package:module/sub/folder`, a folder inside an
         installed Python package. The folder may be a checkpoint's, a saved pipeline's that has one `distilbert`, or that
@@ -55,8 +56,12 @@ def DistilBert(
     window: the most word pieces that see each other; a longer Doc is cut into windows. At most the checkpoint's own limit.
     overlap: the pieces that neighbouring windows share at least. A token is taken from the window in which it stands most
         centrally.
+    pooling: what a token of several pieces gets: the `mean` of them, or the `first`, as transformers' token classification
+        with aggregation_strategy = "first".
     """
     check_precision(precision)
+    if pooling not in get_args(Pooling):
+        raise EncoderError(f"pooling = {pooling!r} is not known. Known are {', '.join(get_args(Pooling))}.")
     if not 0 <= overlap < window - 2:
         raise EncoderError(f"overlap = {overlap} has to be at least 0 and smaller than window - 2 = {window - 2}.")
     if max_batch_pieces < 1:
@@ -72,6 +77,7 @@ def DistilBert(
         max_batch_pieces=max_batch_pieces,
         window=window,
         overlap=overlap,
+        pooling=pooling,
     )
     return Model(
         "distilbert",

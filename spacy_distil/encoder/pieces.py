@@ -7,7 +7,7 @@ Doc to the last.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
@@ -100,6 +100,11 @@ def docs_to_pieces(docs: Sequence[Doc], tokenizer: PieceTokenizer) -> Pieces:
     starts = spans[:, 0] + np.repeat(doc_chars, n_tokens)
     token_starts, token_ends = align(starts, starts + spans[:, 1], offsets[:, 0], offsets[:, 1])
     return Pieces(ids, np.cumsum(n_pieces), token_starts, token_ends)
+
+
+def first_pieces(pieces: Pieces) -> Pieces:
+    """The same, with each token's first piece alone for its range, as transformers classifies words."""
+    return replace(pieces, token_ends=np.minimum(pieces.token_ends, pieces.token_starts + 1))
 
 
 def align(starts: Ints1d, ends: Ints1d, piece_starts: Ints1d, piece_ends: Ints1d) -> tuple[Ints1d, Ints1d]:

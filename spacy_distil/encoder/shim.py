@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import safetensors.torch
 import torch
@@ -28,7 +28,16 @@ from spacy_distil.encoder.checkpoint import FORMAT, METADATA, Checkpoint, load_c
 from spacy_distil.encoder.inference import InferencePlan
 from spacy_distil.encoder.loss_scale import LossScale
 from spacy_distil.encoder.module import DistilBertEncoder
-from spacy_distil.encoder.pieces import N_SPECIAL, Batch, Pieces, Windows, batch_windows, cut_windows, docs_to_pieces
+from spacy_distil.encoder.pieces import (
+    N_SPECIAL,
+    Batch,
+    Pieces,
+    Windows,
+    batch_windows,
+    cut_windows,
+    docs_to_pieces,
+    first_pieces,
+)
 from spacy_distil.encoder.precision import Precision, resolve_precision
 from spacy_distil.encoder.tokenizer import PieceTokenizer
 from spacy_distil.errors import EncoderError
@@ -36,6 +45,7 @@ from spacy_distil.errors import EncoderError
 # An update keeps the activations of this many batches; those of further batches are computed again in the backward
 # pass, so that the memory of an update has a bound, however long its Docs.
 KEPT_BATCHES = 4
+Pooling = Literal["mean", "first"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +65,7 @@ class EncoderOptions:
     max_batch_pieces: int
     window: int
     overlap: int
+    pooling: Pooling
 
 
 @dataclass(frozen=True)
@@ -263,6 +274,8 @@ class DistilBertShim(Shim):
         encoder, options = self.encoder, self.options
         assert self.tokenizer is not None
         pieces = docs_to_pieces(docs, self.tokenizer)
+        if options.pooling == "first":
+            pieces = first_pieces(pieces)
         window = min(options.window, encoder.config.max_positions)
         return pieces, cut_windows(pieces, window=window, overlap=options.overlap)
 
