@@ -9,5 +9,9 @@ class EncoderError(ValueError):
     """An encoder asked for what it can't do: it has no weights yet, its width does not match, …"""
 
 
+class ComponentError(ValueError):
+    """A component with settings that it does not know, or with nothing to learn from."""
+
+
 class CorpusError(ValueError):
     """Texts that can't be read: a file that is not there, damaged, cut off, or without a text."""

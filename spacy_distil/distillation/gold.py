@@ -21,6 +21,7 @@ from spacy.pipeline.span_finder import SpanFinder
 from spacy.tokens import Doc, Span
 
 from spacy_distil.distillation.errors import DistillationError
+from spacy_distil.pipeline.entity_tagger import EntityTagger
 
 
 @singledispatch
@@ -40,6 +41,11 @@ def _(pipe: TextCategorizer, reference: Doc) -> bool:
 def _(pipe: EntityRecognizer, reference: Doc) -> bool:
     key = pipe.incorrect_spans_key
     return _annotated(reference, "ENT_IOB") or bool(key and reference.spans.get(key))
+
+
+@has_gold.register
+def _(pipe: EntityTagger, reference: Doc) -> bool:
+    return _annotated(reference, "ENT_IOB")
 
 
 @has_gold.register
@@ -99,8 +105,9 @@ def _(pipe: MultiLabel_TextCategorizer, source: Doc, target: Doc) -> None:
     target.cats = {**target.cats, **{label: float(source.cats[label] >= threshold) for label in pipe.labels}}
 
 
-@take_over.register
-def _(pipe: EntityRecognizer, source: Doc, target: Doc) -> None:
+@take_over.register(EntityRecognizer)
+@take_over.register(EntityTagger)
+def _(pipe: EntityRecognizer | EntityTagger, source: Doc, target: Doc) -> None:
     target.set_ents([Span(target, ent.start, ent.end, label=ent.label_) for ent in source.ents], default="outside")
 
 
