@@ -13,5 +13,9 @@ class ComponentError(ValueError):
     """A component with settings that it does not know, or with nothing to learn from."""
 
 
+class ExportError(ValueError):
+    """A component that can't be written for other programs, or that they read otherwise."""
+
+
 class CorpusError(ValueError):
     """Texts that can't be read: a file that is not there, damaged, cut off, or without a text."""

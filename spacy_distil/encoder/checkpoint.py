@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -223,11 +223,11 @@ def _damaged(path: str | Path, error: Exception) -> CheckpointError:
 
 def _read_folder(folder: Path, name: str, layers: Sequence[int] | None, sha256: str | None) -> Checkpoint:
     """Read a Hugging Face folder, after a look at whether it has the layers."""
-    config = EncoderConfig.from_hf(_read_json(folder / CONFIG), where=f"The checkpoint {name!r}")
+    config = EncoderConfig.from_hf(read_json(folder / CONFIG), where=f"The checkpoint {name!r}")
     _check_layers(layers, config, name)
     tokenizer = PieceTokenizer.from_folder(folder, max_length=config.max_positions)
     tokenizer.check_vocabulary(config.vocab_size)
-    return Checkpoint(*convert(config, _read_weights(folder, sha256), name), tokenizer)
+    return Checkpoint(*convert(config, read_weights(folder, sha256), name), tokenizer)
 
 
 def convert(config: EncoderConfig, weights: dict[str, Tensor], name: str) -> tuple[EncoderConfig, dict[str, Tensor]]:
@@ -240,7 +240,7 @@ def convert(config: EncoderConfig, weights: dict[str, Tensor], name: str) -> tup
     return config, _fit(weights, config, name)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf8"))
     except FileNotFoundError:
@@ -252,10 +252,10 @@ def _read_json(path: Path) -> dict[str, Any]:
     return data
 
 
-def _read_weights(folder: Path, sha256: str | None) -> dict[str, Tensor]:
+def read_weights(folder: Path, sha256: str | None) -> dict[str, Tensor]:
     """Read safetensors, in one file or several, else an old `pytorch_model.bin`, as data only."""
     if (folder / INDEX).exists() and not (folder / WEIGHTS).exists():
-        names = sorted(set(_read_json(folder / INDEX).get("weight_map", {}).values()))
+        names = sorted(set(read_json(folder / INDEX).get("weight_map", {}).values()))
         if any(Path(name).name != name for name in names):
             raise CheckpointError(f"{str(folder / INDEX)!r} names files outside of its folder.")
         paths = [folder / name for name in names]
@@ -376,12 +376,22 @@ def keep_layers(checkpoint: Checkpoint, layers: Sequence[int]) -> Checkpoint:
     return replace(checkpoint, config=config, weights=kept)
 
 
-def write_checkpoint(folder: Path, encoder: DistilBertEncoder, tokenizer: PieceTokenizer) -> None:
+def write_checkpoint(
+    folder: Path,
+    encoder: DistilBertEncoder,
+    tokenizer: PieceTokenizer,
+    *,
+    head: Mapping[str, Tensor] | None = None,
+    **config_entries: Any,
+) -> None:
     """Write a Hugging Face folder: `config.json`, `model.safetensors` and the tokenizer, all or nothing.
 
+    head: tensors of a head, by Hugging Face's names. The encoder's then stand under its prefix, `bert.` or `distilbert.`; one
+        of the head's that has the same name counts.
+    config_entries: further entries of `config.json`, such as `architectures` and `id2label`.
     Raises CheckpointError where the folder holds something already, or Hugging Face has no config for the shape.
     """
-    config = encoder.config.to_hf()
+    config = {**encoder.config.to_hf(), **config_entries}
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise CheckpointError(
             f"{str(folder)!r} exists already and is not empty. Name another folder, or remove it first."
@@ -389,6 +399,9 @@ def write_checkpoint(folder: Path, encoder: DistilBertEncoder, tokenizer: PieceT
     weights = {name: value.detach().cpu().contiguous() for name, value in encoder.state_dict().items()}
     if encoder.config.model_type == "bert":
         weights = {_bert_name(name): value for name, value in weights.items()}
+    if head is not None:
+        weights = {f"{encoder.config.model_type}.{name}": value for name, value in weights.items()}
+        weights |= {name: value.detach().cpu().contiguous() for name, value in head.items()}
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:

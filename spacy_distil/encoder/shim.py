@@ -168,7 +168,7 @@ class DistilBertShim(Shim):
         return encoded
 
     def _get_plan(self) -> InferencePlan:
-        if self._plan is None:
+        if self._plan is None or self._plan.dtype != self.dtype:
             self._plan = InferencePlan(self.encoder, self.dtype)
         return self._plan
 

@@ -1,0 +1,58 @@
+"""`python -m spacy distil export`: a component as a Hugging Face folder, and as ONNX."""
+
+from pathlib import Path
+from typing import Annotated
+
+from spacy.cli._util import Arg, Opt, import_code
+from wasabi import msg
+
+from spacy_distil.cli import distil
+from spacy_distil.cli.import_ import check_free
+
+
+@distil.command("export")
+def export_cli(
+    pipeline: Annotated[str, Arg(help="Folder of a pipeline, or name of an installed one")],
+    output: Annotated[Path, Arg(help="Folder for config.json, model.safetensors and the tokenizer")],
+    component: Annotated[
+        str | None, Opt("--component", "-c", help="The component to write [default: the only one with a head]")
+    ] = None,
+    onnx: Annotated[bool, Opt("--onnx", help="Write model.onnx too, and run it against the component")] = False,
+    code_path: Annotated[Path | None, Opt("--code", help="Python file with registered functions")] = None,
+    force: Annotated[bool, Opt("--force", "-F", help="Overwrite the folder, if it is there")] = False,
+) -> None:
+    """
+    Write a component of a pipeline, with the encoder below it, as the folder that transformers' AutoModelFor… classes load. Of
+    a component that they have no class for, the encoder alone is written.
+
+    python -m spacy distil export training/student/model-best folder --component sentiment --onnx
+    """
+    import spacy
+
+    from spacy_distil.errors import CheckpointError, EncoderError, ExportError
+    from spacy_distil.hub.exporting import prepare_export
+    from spacy_distil.hub.folders import new_folder
+    from spacy_distil.hub.onnx import check_packages
+
+    check_free(output, force)
+    import_code(code_path)
+    try:
+        nlp = spacy.load(pipeline)
+    except OSError as error:
+        msg.fail(f"Can't load {pipeline}", str(error), exits=1)
+    try:
+        if onnx:
+            check_packages()
+        export = prepare_export(nlp, component)
+        with new_folder(output) as draft:
+            export.write(draft)
+            difference = export.write_onnx(draft, nlp) if onnx else None
+    except (CheckpointError, EncoderError, ExportError) as error:
+        msg.fail(f"Can't export {pipeline}", str(error), exits=1)
+    for note in export.notes:
+        msg.warn(note)
+    msg.good(f"Wrote {output}: {export.name} as {export.folder.architecture}")
+    if difference is not None:
+        msg.good(
+            f"Wrote {output / 'model.onnx'}: in ONNX Runtime it differs from the component by at most {difference:.1e}"
+        )
