@@ -162,7 +162,7 @@ def batch_windows(
     order = np.argsort(windows.lengths, kind="stable")
     lengths = windows.lengths[order]
     batch_of, row_of = np.empty_like(order), np.empty_like(order)
-    bounds = _bounds(lengths, max_batch_pieces)
+    bounds = split_by_budget(lengths, max_batch_pieces)
     for number, (start, end) in enumerate(bounds):
         batch_of[order[start:end]] = number
         row_of[order[start:end]] = np.cumsum(lengths[start:end]) - lengths[start:end]
@@ -193,7 +193,7 @@ def batch_windows(
         )
 
 
-def _bounds(lengths: Ints1d, budget: int) -> list[tuple[int, int]]:
+def split_by_budget(lengths: Ints1d, budget: int) -> list[tuple[int, int]]:
     """Ranges of neighbours whose sum is within the budget, or a single one that is not."""
     ends = np.cumsum(lengths)
     bounds, start = [], 0

@@ -7,7 +7,7 @@ import copy
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -28,6 +28,7 @@ from spacy_distil.encoder.checkpoint import FORMAT, METADATA, Checkpoint, load_c
 from spacy_distil.encoder.inference import InferencePlan
 from spacy_distil.encoder.loss_scale import LossScale
 from spacy_distil.encoder.module import DistilBertEncoder
+from spacy_distil.encoder.packed import Packed
 from spacy_distil.encoder.pieces import (
     N_SPECIAL,
     Batch,
@@ -39,6 +40,7 @@ from spacy_distil.encoder.pieces import (
     first_pieces,
 )
 from spacy_distil.encoder.precision import Precision, resolve_precision
+from spacy_distil.encoder.sequences import Sequences
 from spacy_distil.encoder.tokenizer import PieceTokenizer
 from spacy_distil.errors import EncoderError
 
@@ -167,6 +169,16 @@ class DistilBertShim(Shim):
                         row.index_add_(0, batch.tokens.to(row.device), _pool(states, batch)[0])
         return encoded
 
+    def predict_sequences(self, sequences: Sequences) -> Tensor:
+        """The last hidden state of each piece, without gradient: (pieces, width) in float32."""
+        sequences.check(self.encoder.config.max_positions)
+        hidden = torch.empty(len(sequences.ids), self.encoder.config.width, device=self.device)
+        plan = self._get_plan()
+        with torch.inference_mode():
+            for packed, rows in sequences.batches(self.options.max_batch_pieces):
+                hidden[rows.to(self.device)] = plan.last(packed.to(self.device))[: len(rows)].float()
+        return hidden
+
     def _get_plan(self) -> InferencePlan:
         if self._plan is None or self._plan.dtype != self.dtype:
             self._plan = InferencePlan(self.encoder, self.dtype)
@@ -183,7 +195,7 @@ class DistilBertShim(Shim):
         layers: the hidden states to give as `layers`, in this order: 0 for the embeddings, i for the output of layer i.
         """
         encoder = self.encoder
-        if not any(parameter.requires_grad for part in encoder.parts for parameter in part.parameters()):
+        if self._is_frozen:
             return self._encode_frozen(docs, layers), lambda d_tokens, d_cls, d_layers=None: None
         self._plan = None
         pieces, windows = self._read(docs)
@@ -192,10 +204,7 @@ class DistilBertShim(Shim):
         tape: list[tuple[Batch, Tensor, Tensor, list[Tensor]]] = []
         with _training(encoder, dropout):
             for batch in self._batches(pieces, windows):
-                if self.options.gradient_checkpointing or len(tape) >= KEPT_BATCHES:
-                    tokens, cls, *hidden = recompute_in_backward(self._forward, batch, layers, use_reentrant=False)
-                else:
-                    tokens, cls, *hidden = self._forward(batch, layers)
+                tokens, cls, *hidden = self._remember(len(tape), self._forward, batch, layers)
                 self._place(encoded, batch, windows, window_weights, tokens.detach(), cls.detach())
                 for i, rows in enumerate(hidden):
                     assert encoded.layers is not None
@@ -219,11 +228,60 @@ class DistilBertShim(Shim):
                         learning = [i for i, rows in enumerate(hidden) if rows.requires_grad]  # frozen layers have none
                         outputs += [hidden[i] for i in learning]
                         gradients += [d_layers[i][here] for i in learning]
-                    if self.dtype == torch.float16:
-                        gradients = self.loss_scale.scale(gradients)
-                    torch.autograd.backward(outputs, gradients)
+                    self._backward(outputs, gradients)
 
         return encoded, backprop
+
+    def begin_update_sequences(
+        self, sequences: Sequences, *, dropout: bool = True
+    ) -> tuple[Tensor, Callable[[Tensor], None]]:
+        """The last hidden state of each piece, (pieces, width) in float32, and a callback from its gradient, of that shape, to
+        the parameters'.
+
+        dropout: apply the checkpoint's own dropout.
+        """
+        encoder = self.encoder
+        if self._is_frozen:
+            return self.predict_sequences(sequences), lambda d_hidden: None
+        self._plan = None
+        sequences.check(encoder.config.max_positions)
+        hidden = torch.empty(len(sequences.ids), encoder.config.width, device=self.device)
+        tape: list[tuple[Tensor, Tensor]] = []
+        with _training(encoder, dropout):
+            for packed, rows in sequences.batches(self.options.max_batch_pieces):
+                here = rows.to(self.device)
+                states = self._remember(len(tape), self._last_hidden, packed, len(rows))
+                hidden[here] = states.detach()
+                tape.append((here, states))
+
+        def backprop(d_hidden: Tensor) -> None:
+            with _training(encoder, dropout):
+                while tape:
+                    here, states = tape.pop()
+                    self._backward([states], [d_hidden[here]])
+
+        return hidden, backprop
+
+    @property
+    def _is_frozen(self) -> bool:
+        return not any(parameter.requires_grad for part in self.encoder.parts for parameter in part.parameters())
+
+    def _remember(self, n_kept: int, function: Callable[..., Any], *args: Any) -> Any:
+        """Run a part of an update whose activations are kept, or computed again in the backward pass.
+
+        n_kept: the parts of the update whose activations are kept already.
+        """
+        if self.options.gradient_checkpointing or n_kept >= KEPT_BATCHES:
+            return recompute_in_backward(function, *args, use_reentrant=False)
+        return function(*args)
+
+    def _backward(self, outputs: list[Tensor], gradients: list[Tensor]) -> None:
+        if self.dtype == torch.float16:
+            gradients = self.loss_scale.scale(gradients)
+        torch.autograd.backward(outputs, gradients)
+
+    def _last_hidden(self, packed: Packed, n_pieces: int) -> Tensor:
+        return self.encoder(packed.to(self.device), self.dtype)[-1][:n_pieces].float()
 
     def _encode_frozen(self, docs: Sequence[Doc], layers: Sequence[int]) -> Encoded:
         encoded = self.predict(docs, layers=bool(layers))
