@@ -53,12 +53,12 @@ class InferencePlan:
 class _LayerPlan:
     def __init__(self, layer: Layer, dtype: torch.dtype) -> None:
         attention = layer.attention
-        self.qkv = _Product([attention.q_lin, attention.k_lin, attention.v_lin], dtype)
-        self.out = _Product([attention.out_lin], dtype)
-        self.lin1 = _Product([layer.ffn.lin1], dtype)
-        self.lin2 = _Product([layer.ffn.lin2], dtype)
-        self.sa_norm = _Norm(layer.sa_layer_norm, dtype)
-        self.output_norm = _Norm(layer.output_layer_norm, dtype)
+        self.qkv = Product([attention.q_lin, attention.k_lin, attention.v_lin], dtype)
+        self.out = Product([attention.out_lin], dtype)
+        self.lin1 = Product([layer.ffn.lin1], dtype)
+        self.lin2 = Product([layer.ffn.lin2], dtype)
+        self.sa_norm = Norm(layer.sa_layer_norm, dtype)
+        self.output_norm = Norm(layer.output_layer_norm, dtype)
         self.n_heads, self.activation = attention.n_heads, layer.ffn.activation
 
     def __call__(self, x: Tensor, packed: Packed) -> Tensor:
@@ -68,7 +68,7 @@ class _LayerPlan:
         return self.output_norm(self.lin2.add(neurons, x))
 
 
-class _Norm:
+class Norm:
     def __init__(self, norm: nn.LayerNorm, dtype: torch.dtype) -> None:
         self.shape, self.eps = norm.normalized_shape, norm.eps
         self.weight, self.bias = norm.weight.detach().to(dtype), norm.bias.detach().to(dtype)
@@ -77,7 +77,7 @@ class _Norm:
         return F.layer_norm(x, self.shape, self.weight, self.bias, self.eps)
 
 
-class _Product:
+class Product:
     """x W^T + b for linear layers side by side: (rows, n_in) -> (rows, sum of n_out)."""
 
     def __init__(self, layers: list[nn.Linear], dtype: torch.dtype) -> None:
