@@ -1,6 +1,7 @@
 """The component `textcat_exclusive`: spaCy's `textcat`, for Docs that carry the categories of other components too.
 
-Sets `doc.cats[label]` for each of its labels; the scores sum to 1. Its own scores carry its name in place of `cats`, such as
+Sets `doc.cats[label]` for each of its labels; the scores sum to 1. Where two of them are called positive and negative, in
+whatever case, also `doc.sentiment` to P(positive) - P(negative). Its own scores carry its name in place of `cats`, such as
 `sentiment_macro_f` for a component `sentiment`.
 
 spaCy's `textcat` takes all of a Doc's categories for its own: beside a `textcat_multilabel` it rejects texts in which more than
@@ -22,6 +23,8 @@ from spacy.vocab import Vocab
 from thinc.api import Config, Model
 from thinc.types import Floats2d
 
+from spacy_distil.pipeline.sentiment import find_poles, set_sentiment
+
 default_model_config = """
 [model]
 @architectures = "spacy-distil.TextCatCls.v1"
@@ -37,7 +40,7 @@ DEFAULT_MODEL = Config().from_str(default_model_config)["model"]
 
 @Language.factory(
     "textcat_exclusive",
-    assigns=["doc.cats"],
+    assigns=["doc.cats", "doc.sentiment"],
     default_config={"model": DEFAULT_MODEL},
     default_score_weights={},
 )
@@ -56,6 +59,13 @@ class ExclusiveTextCategorizer(TextCategorizer):
 
     def __init__(self, vocab: Vocab, model: Model, name: str = "textcat_exclusive") -> None:
         super().__init__(vocab, model, name, threshold=0.0, scorer=self._score_own_labels)
+
+    def set_annotations(self, docs: Iterable[Doc], scores: Floats2d) -> None:
+        docs = list(docs)
+        super().set_annotations(docs, scores)
+        if (poles := find_poles(self.labels)) is not None:
+            for doc in docs:
+                set_sentiment(doc, poles)
 
     def _validate_categories(self, examples: Iterable[Example]) -> None:
         for example in examples:
