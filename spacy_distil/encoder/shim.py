@@ -280,6 +280,12 @@ class DistilBertShim(Shim):
             gradients = self.loss_scale.scale(gradients)
         torch.autograd.backward(outputs, gradients)
 
+    def add_gradient(self, parameter: Tensor, gradient: Tensor) -> None:
+        """Add to a parameter's gradient what a head sends that shares the parameter, as the word embeddings."""
+        if self.dtype == torch.float16:
+            (gradient,) = self.loss_scale.scale([gradient])
+        parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+
     def _last_hidden(self, packed: Packed, n_pieces: int) -> Tensor:
         return self.encoder(packed.to(self.device), self.dtype)[-1][:n_pieces].float()
 

@@ -33,6 +33,16 @@ def test_it_writes_a_folder_that_transformers_loads(classifier, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"nlp", "out"}
 
 
+@pytest.mark.parametrize("head", ["SequenceClassification", "MaskedLM", "Model"])
+def test_every_head_is_checked_in_onnx(save_head, distilbert_folder, head, tmp_path):
+    folder = distilbert_folder if head == "Model" else save_head("distilbert", head, labels=TOPICS)
+    import_model(str(folder))[0].to_disk(tmp_path / "nlp")
+    result = run("export", tmp_path / "nlp", tmp_path / "out", "--onnx")
+    assert result.exit_code == 0, result.output
+    (difference,) = re.findall(r"at most ([-.e0-9]+)", result.output)
+    assert 0 < float(difference) < 1e-4
+
+
 @pytest.mark.parametrize("model_type", ["distilbert", "bert"])
 def test_onnx_is_one_file_that_says_what_the_component_says(save_head, model_type, tmp_path):
     nlp, _ = import_model(str(save_head(model_type, "TokenClassification", labels=TAGS)), precision="bfloat16")

@@ -131,3 +131,26 @@ def test_an_unknown_language_and_an_unknown_precision_are_errors(classifier):
     fails(classifier, r"no language 'klingon'.*--lang", lang="klingon")
     with pytest.raises(EncoderError, match="int3"):
         import_model(str(classifier), precision="int3")  # type: ignore[arg-type]
+
+
+def test_a_matrix_of_its_own_over_the_vocabulary_is_an_error(save_head):
+    folder = save_head("distilbert", "MaskedLM")
+    weights = load_file(folder / "model.safetensors")
+    weights["vocab_projector.weight"] = torch.zeros_like(weights["distilbert.embeddings.word_embeddings.weight"])
+    save_file(weights, folder / "model.safetensors")
+    fails(folder, r"by a matrix of its own, 'vocab_projector\.weight'")
+
+
+def test_a_bert_of_old_names_is_read(save_head):
+    folder = save_head("bert", "MaskedLM")
+    expected = import_model(str(folder))[0].get_pipe("distilbert_mlm").fill(["a [MASK]"])
+    weights = load_file(folder / "model.safetensors")
+    old = {
+        name.replace("LayerNorm.weight", "LayerNorm.gamma")
+        .replace("LayerNorm.bias", "LayerNorm.beta")
+        .replace("cls.predictions.bias", "cls.predictions.decoder.bias"): value
+        for name, value in weights.items()
+    }
+    assert old.keys() != weights.keys()
+    save_file(old, folder / "model.safetensors")
+    assert import_model(str(folder))[0].get_pipe("distilbert_mlm").fill(["a [MASK]"]) == expected

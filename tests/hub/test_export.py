@@ -25,6 +25,7 @@ HEADS = [
     ("SequenceClassification", {"labels": TOPICS, "problem_type": "multi_label_classification"}),
     ("TokenClassification", {"labels": TAGS}),
     ("TokenClassification", {"labels": ["NOUN", "VERB"]}),
+    ("MaskedLM", {}),
 ]
 LISTENER = {"@architectures": "spacy-distil.DistilBertListener.v1"}
 
@@ -63,7 +64,7 @@ def test_an_imported_model_is_written_back_as_it_was(save_head, model_type, head
     folder = save_head(model_type, head, **config)
     nlp, _ = import_model(str(folder))
     prepare_export(nlp).write(tmp_path / "written")
-    for text in TEXTS:
+    for text in [*TEXTS, "The [MASK] was [MASK]."]:
         assert torch.equal(outputs(tmp_path / "written", text)["logits"], outputs(folder, text)["logits"])
     before, after = (transformers.AutoConfig.from_pretrained(path) for path in (folder, tmp_path / "written"))
     assert after.architectures == before.architectures
