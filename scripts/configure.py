@@ -1,7 +1,8 @@
 """Write the configs of a teacher and its students for a checkpoint: the teacher has all of its layers, a student some."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import srsly
 import typer
@@ -13,7 +14,7 @@ from spacy_distil.encoder.checkpoint import CONFIG, find_folder
 from spacy_distil.encoder.config import EncoderConfig, choose_layers
 from spacy_distil.errors import CheckpointError
 
-AUTO = "auto"
+AUTO, ENCODER = "auto", "spacy-distil.DistilBert.v1"
 
 
 def configure(
@@ -31,7 +32,7 @@ def configure(
     ] = "",
 ) -> None:
     config = load_config(base)
-    encoder = config["components"]["distilbert"]["model"]
+    encoder = find_encoder(config["components"])
     if checkpoint != encoder["name"]:
         encoder.update(name=checkpoint, sha256=None)  # the digest is that of the base config's checkpoint
     try:
@@ -48,6 +49,21 @@ def configure(
         config["distillation"]["teacher"] = trained
         write(distilled, config)
     msg.info(f"{checkpoint}: {n_layers} layers, of which the student keeps {encoder['layers']}")
+
+
+def find_encoder(blocks: dict[str, Any]) -> dict[str, Any]:
+    """The block of the encoder, the only one of its architecture. Raises ValueError where there is none or several."""
+    found = [block for block in walk(blocks) if block.get("@architectures") == ENCODER]
+    if len(found) != 1:
+        raise ValueError(f"The config has {len(found)} blocks of the architecture {ENCODER}, and one is needed.")
+    return found[0]
+
+
+def walk(blocks: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield blocks
+    for block in blocks.values():
+        if isinstance(block, dict):
+            yield from walk(block)
 
 
 def write(path: Path, config: Config) -> None:
