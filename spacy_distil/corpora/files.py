@@ -8,6 +8,7 @@ import json
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from spacy.tokens import Doc, DocBin
 from spacy.vocab import Vocab
@@ -69,6 +70,19 @@ def read_texts(path: Path, field: str) -> Iterator[str]:
             yield line if is_lines else _read_record(place, line, field, is_last)
 
 
+def read_records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The JSON objects of a file that has one a line, and the place of each, for errors. Empty lines are skipped.
+
+    RAISES: CorpusError for a file that is damaged or cut off, and for a line that is no object.
+    """
+    for place, line, is_last in _read_lines(path):
+        if line.strip():
+            record = _parse(place, line, is_last)
+            if not isinstance(record, dict):
+                raise CorpusError(f"{place} is no JSON object: {line[:60]}")
+            yield place, record
+
+
 def _read_lines(path: Path) -> Iterator[tuple[str, str, bool]]:
     """Each line's place, its text without the line break, and whether the file ended before a line break."""
     number = 0
@@ -92,12 +106,7 @@ def _read_lines(path: Path) -> Iterator[tuple[str, str, bool]]:
 
 
 def _read_record(place: str, line: str, field: str, is_last: bool) -> str:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        if is_last:
-            raise CorpusError(f"{place}: the file is cut off, the last line is no whole JSON: {error}") from error
-        raise CorpusError(f"{place} is no JSON: {error}") from error
+    record = _parse(place, line, is_last)
     if not isinstance(record, dict) or field not in record:
         has = f"an object with {', '.join(map(repr, record))}" if isinstance(record, dict) and record else line[:60]
         raise CorpusError(f"{place} has no field '{field}', it is {has}. Set `field` to the one that holds the text.")
@@ -109,3 +118,12 @@ def _read_record(place: str, line: str, field: str, is_last: bool) -> str:
     except UnicodeEncodeError as error:
         raise CorpusError(f"{place}: the text has half of a character: {error}") from error
     return text
+
+
+def _parse(place: str, line: str, is_last: bool) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        if is_last:
+            raise CorpusError(f"{place}: the file is cut off, the last line is no whole JSON: {error}") from error
+        raise CorpusError(f"{place} is no JSON: {error}") from error

@@ -22,6 +22,8 @@ from spacy.tokens import Doc, Span
 
 from spacy_distil.distillation.errors import DistillationError
 from spacy_distil.pipeline.entity_tagger import EntityTagger
+from spacy_distil.pipeline.summarization.component import Summarizer
+from spacy_distil.pipeline.summarization.labels import has_labels
 
 
 @singledispatch
@@ -82,6 +84,11 @@ def _(pipe: SpanCategorizer | SpanFinder, reference: Doc) -> bool:
 @has_gold.register
 def _(pipe: EntityLinker, reference: Doc) -> bool:
     return any(token.ent_kb_id for token in reference)
+
+
+@has_gold.register
+def _(pipe: Summarizer, reference: Doc) -> bool:
+    return has_labels(reference)
 
 
 @singledispatch
@@ -152,6 +159,11 @@ def _(pipe: SpanCategorizer | SpanFinder, source: Doc, target: Doc) -> None:
 def _(pipe: EntityLinker, source: Doc, target: Doc) -> None:
     ents = [Span(target, ent.start, ent.end, label=ent.label_, kb_id=ent.kb_id_) for ent in source.ents]
     target.set_ents(ents, default="outside")
+
+
+@take_over.register
+def _(pipe: Summarizer, source: Doc, target: Doc) -> None:
+    target._.summaries = [" ".join(span.text for span in source._.summary)]
 
 
 def _copy(source: Any, target: Any, attributes: list[int]) -> None:

@@ -26,8 +26,18 @@ from spacy.training import Example
 from spacy_distil.distillation.batch import Batch
 from spacy_distil.distillation.errors import DistillationError
 from spacy_distil.distillation.lessons import Answer, Array, Lesson
-from spacy_distil.distillation.pipes import linker, masked_lm, span_finder, spancat, textcat, tokens, transition
+from spacy_distil.distillation.pipes import (
+    linker,
+    masked_lm,
+    span_finder,
+    spancat,
+    summarizer,
+    textcat,
+    tokens,
+    transition,
+)
 from spacy_distil.pipeline.masked_lm.component import MaskedLanguageModel
+from spacy_distil.pipeline.summarization.component import Summarizer
 
 ENTRY_POINTS = "spacy_distil_distillers"
 
@@ -63,6 +73,7 @@ DISTILLERS = (
     Distiller(SpanCategorizer, spancat.check, spancat.ask, spancat.update, spancat.premises),
     Distiller(SpanFinder, span_finder.check, span_finder.ask, span_finder.update),
     Distiller(EntityLinker, linker.check, linker.ask, linker.update, linker.premises),
+    Distiller(Summarizer, summarizer.check, summarizer.ask, summarizer.update, summarizer.premises),
     Distiller(MaskedLanguageModel, masked_lm.check, masked_lm.ask, masked_lm.update, masked_lm.premises),
 )
 

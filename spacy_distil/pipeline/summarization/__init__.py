@@ -1,0 +1,1 @@
+"""Extractive summaries: sentences that are scored, chosen and compared with references."""
