@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from spacy_distil.distillation.pipes import find_distiller
 from spacy_distil.distillation.settings import BLOCK, DOCUMENTED
 from spacy_distil.distillation.teacher import load_teacher
 from spacy_distil.encoder.config import choose_layers
-from spacy_distil.pipeline.distilbert import DistilBert
+from spacy_distil.encoder.shim import DistilBertShim
+from spacy_distil.pipeline.distilbert import WEIGHTS, DistilBert
 
 ENCODER = "distilbert"
 LISTENER = {"@architectures": "spacy-distil.DistilBertListener.v1"}
@@ -92,7 +94,8 @@ def make_student_config(teacher: str, *, n_layers: int | None = None, lang: str 
     """The config of a student with the teacher's components, on one small DistilBERT.
 
     The student's encoder starts from the teacher's where that is a BERT or a DistilBERT, else from
-    distilbert-base-uncased. Components that learn listen to it; those that don't are sourced from the teacher.
+    distilbert-base-uncased. Components that learn listen to it, but for those with an encoder of their own, as
+    `distilbert_mlm`, which keep one of fewer layers; those that don't learn are sourced from the teacher.
 
     teacher: folder of a trained pipeline, or name of an installed package.
     n_layers: how many layers the student keeps; None: half of them.
@@ -110,17 +113,21 @@ def make_student_config(teacher: str, *, n_layers: int | None = None, lang: str 
     config = Config().from_str(_BASE, interpolate=False)
     config["paths"]["teacher"] = teacher
     encoders = [name for name, pipe in nlp.pipeline if hasattr(pipe, "listening_components")]
-    model, inherit, width = _start(nlp, teacher, n_layers)
-    config["components"][ENCODER] = {"factory": ENCODER, "model": model}
+    own = {name: encoder for name in taught if (encoder := _own_encoder(nlp, teacher, name, n_layers)) is not None}
+    is_shared = len(own) < len(taught)
+    model, inherit, width = _start(nlp, teacher, n_layers) if is_shared else ({}, False, max(_widths(nlp, own)))
+    if is_shared:
+        config["components"][ENCODER] = {"factory": ENCODER, "model": model}
     for name, _ in nlp.pipeline:
         if name in taught:
             block = nlp.config["components"][name]
             listener = {**LISTENER, "width": width} if block["factory"] in SHAPED_EARLY else LISTENER
-            config["components"][name] = _listening(block, listener)
+            config["components"][name] = _listening(block, listener, own.get(name))
         elif name not in encoders:
             config["components"][name] = {"source": "${paths.teacher}"}
     config["nlp"].update(
-        lang=lang or nlp.lang, pipeline=[ENCODER, *(name for name in nlp.pipe_names if name not in encoders)]
+        lang=lang or nlp.lang,
+        pipeline=[*([ENCODER] if is_shared else []), *(name for name in nlp.pipe_names if name not in encoders)],
     )
     config["training"]["score_weights"] = dict(nlp.config["training"]["score_weights"])
     config["training"]["optimizer"]["learn_rate"]["initial_rate"] = 5e-5 if width >= WIDE else 3e-4
@@ -154,7 +161,8 @@ def _start(nlp: Language, teacher: str, n_layers: int | None) -> tuple[dict[str,
             layers = choose_layers(len(shape.layers), n_layers)
             # The component's folder has its fine-tuned weights.
             folder = Path(nlp.path or teacher) / name
-            return {**start, "name": str(folder), "layers": layers}, False, shape.width
+            pooling = {} if pipe.shim.options.pooling == "mean" else {"pooling": pipe.shim.options.pooling}
+            return {**start, "name": str(folder), "layers": layers, **pooling}, False, shape.width
     for name, pipe in nlp.pipeline:
         block = nlp.config["components"].get(name, {}).get("model", {})
         hf_config: Any = getattr(getattr(getattr(pipe, "model", None), "transformer", None), "config", None)
@@ -164,8 +172,36 @@ def _start(nlp: Language, teacher: str, n_layers: int | None) -> tuple[dict[str,
     return {**start, "name": "distilbert-base-uncased", "layers": choose_layers(6, n_layers or 6)}, False, WIDE
 
 
-def _listening(block: Any, listener: dict[str, Any]) -> Any:
-    """A component's settings, with a listener wherever its model has an encoder, of its own or another's."""
+def _own_encoder(nlp: Language, teacher: str, name: str, n_layers: int | None) -> dict[str, Any] | None:
+    """The settings of the encoder that a component of the student has for itself, None where it listens to the shared one.
+
+    That is so where its settings have an `encoder`, and its folder the weights.
+    """
+    folder = Path(nlp.path or teacher) / name
+    block = nlp.config["components"][name].get("model", {}).get("encoder")
+    if block is None or not (folder / WEIGHTS).exists():
+        return None
+    (shim,) = _shims(nlp, name)
+    layers = choose_layers(len(shim.encoder.config.layers), n_layers)
+    return {"@architectures": block["@architectures"], "name": str(folder), "layers": layers}
+
+
+def _shims(nlp: Language, name: str) -> list[DistilBertShim]:
+    pipe: Any = nlp.get_pipe(name)
+    return [shim for node in pipe.model.walk() for shim in node.shims if isinstance(shim, DistilBertShim)]
+
+
+def _widths(nlp: Language, names: Iterable[str]) -> list[int]:
+    return [shim.encoder.config.width for name in names for shim in _shims(nlp, name)]
+
+
+def _listening(block: Any, listener: dict[str, Any], encoder: dict[str, Any] | None) -> Any:
+    """A component's settings, with a listener wherever its model has a `tok2vec`, and `encoder` in place of one of its own."""
     if not isinstance(block, dict):
         return block
-    return {key: dict(listener) if key == "tok2vec" else _listening(value, listener) for key, value in block.items()}
+    if encoder is not None and "encoder" in block:
+        return {**block, "encoder": encoder}
+    return {
+        key: dict(listener) if key == "tok2vec" else _listening(value, listener, encoder)
+        for key, value in block.items()
+    }

@@ -141,3 +141,27 @@ def test_command_writes_and_does_not_overwrite(teacher_path, tmp_path):
     nowhere = CliRunner().invoke(app, ["distil", "init-config", str(tmp_path / "none"), str(tmp_path / "n.cfg")])
     assert nowhere.exit_code == 1
     assert not (tmp_path / "n.cfg").exists()
+
+
+def test_a_component_with_an_encoder_of_its_own_keeps_one_of_fewer_layers(distilbert_folder, tmp_path):
+    nlp = spacy.blank("en")
+    encoder = {"@architectures": "spacy-distil.DistilBert.v1", "name": str(distilbert_folder), "max_batch_pieces": 64}
+    nlp.add_pipe("distilbert_mlm", config={"model": {"encoder": encoder}, "top_k": 3})
+    nlp.initialize()
+    nlp.to_disk(tmp_path / "mlm")
+    config = make_student_config(str(tmp_path / "mlm"))
+    assert config["nlp"]["pipeline"] == ["distilbert_mlm"]
+    block = config["components"]["distilbert_mlm"]
+    assert block["top_k"] == 3
+    assert block["model"]["encoder"]["name"] == str(tmp_path / "mlm" / "distilbert_mlm")
+    assert block["model"]["encoder"]["layers"] == [0, 2]
+
+
+def test_a_student_gives_tokens_what_its_teacher_gives_them(distilbert_folder, tmp_path):
+    nlp = spacy.blank("en")
+    nlp.add_pipe("distilbert", config={"model": {"name": str(distilbert_folder), "pooling": "first"}})
+    nlp.add_pipe("entity_tagger")
+    nlp.config["initialize"]["components"]["entity_tagger"] = {"labels": ["O", "B-PER", "I-PER"]}
+    nlp.initialize()
+    nlp.to_disk(tmp_path / "first")
+    assert make_student_config(str(tmp_path / "first"))["components"]["distilbert"]["model"]["pooling"] == "first"
