@@ -10,4 +10,4 @@ from spacy.cli._util import app
 distil = typer.Typer(name="distil", help="Make small transformer pipelines from big ones.", no_args_is_help=True)
 app.add_typer(distil)
 
-from spacy_distil.cli import bench, bench_steps, compare, export, import_, init_config, train  # noqa: E402, F401
+from spacy_distil.cli import bench, bench_steps, compare, convert, export, import_, init_config, train  # noqa: E402, F401

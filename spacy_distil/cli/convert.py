@@ -1,0 +1,93 @@
+"""`python -m spacy distil convert`: files of questions, summaries or translations to a `.spacy` file."""
+
+import os
+import tempfile
+import warnings
+from enum import Enum
+from importlib import import_module
+from inspect import signature
+from pathlib import Path
+from typing import Annotated, Any
+
+from spacy.cli._util import Arg, Opt
+from wasabi import msg
+
+from spacy_distil.cli import distil
+
+CONVERTERS = {
+    "squad": "spacy_distil.corpora.squad",
+    "summaries": "spacy_distil.corpora.summaries",
+    "parallel": "spacy_distil.corpora.parallel",
+}
+"""The module of each; its `read(path, nlp)` gives Docs."""
+Converter = Enum("Converter", {name: name for name in CONVERTERS}, type=str)  # type: ignore[misc]
+
+
+class OnError(str, Enum):
+    fail = "fail"
+    skip = "skip"
+
+
+@distil.command("convert")
+def convert_cli(
+    input_path: Annotated[Path, Arg(help="The file to convert", exists=True, dir_okay=False)],
+    output_path: Annotated[Path, Arg(help="The .spacy file to write", dir_okay=False)],
+    converter: Annotated[Converter, Opt("--converter", "-c", help="The kind of the file")],
+    lang: Annotated[str, Opt("--lang", "-l", help="Language of the texts")] = "en",
+    on_error: Annotated[
+        OnError | None, Opt("--on-error", help="What to do with questions whose answers are not in their passage")
+    ] = None,
+) -> None:
+    """Convert a corpus to spaCy's format.
+
+    squad: JSON of SQuAD 1.1 or 2.0; questions and answers go to `doc._.questions`. summaries: JSONL of texts and summaries.
+    parallel: sentences and their translations, with a tab between. `spacy.Corpus.v1` reads what is written.
+    """
+    from spacy_distil.errors import CorpusError
+
+    try:
+        n_docs, told = convert(input_path, output_path, converter.value, lang, on_error.value if on_error else None)
+    except CorpusError as error:
+        msg.fail("The file can't be converted", str(error), exits=1)
+    for warning in told:
+        msg.warn(warning)
+    msg.good(f"{output_path}: {n_docs} Docs")
+
+
+def convert(
+    input_path: Path, output_path: Path, converter: str, lang: str, on_error: str | None
+) -> tuple[int, list[str]]:
+    """RETURNS: the number of Docs, and what the converter warned of. Raises CorpusError."""
+    import spacy
+    from spacy.tokens import DocBin
+
+    from spacy_distil.errors import CorpusError
+
+    read = import_module(CONVERTERS[converter]).read
+    options: dict[str, Any] = {} if on_error is None else {"on_error": on_error}
+    unknown = options.keys() - signature(read).parameters.keys()
+    if unknown:
+        raise CorpusError(f"The converter {converter!r} has no option --on-error.")
+    docs = DocBin(store_user_data=True)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for doc in read(input_path, spacy.blank(lang), **options):
+            docs.add(doc)
+    if not len(docs):
+        raise CorpusError(f"There is no text in '{input_path}'.")
+    write(docs.to_bytes(), output_path)
+    return len(docs), [str(warning.message) for warning in caught]
+
+
+def write(data: bytes, path: Path) -> None:
+    """All or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(draft, 0o644)
+        os.replace(draft, path)
+    except BaseException:
+        os.unlink(draft)
+        raise

@@ -1,0 +1,99 @@
+"""Answers as spans of a Doc, and the method by which a Doc is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
+
+import numpy as np
+from spacy.tokens import Doc, Span
+
+from spacy_distil.errors import ComponentError
+from spacy_distil.pipeline.question_answering.spans import Spans
+from spacy_distil.pipeline.question_answering.windows import Windows
+
+if TYPE_CHECKING:
+    from spacy_distil.pipeline.question_answering.component import QuestionAnswering
+
+ASK = "ask"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer to a question.
+
+    span: the tokens that share a character with it; None where the Doc has no answer.
+    start_char, end_char: its characters in the Doc's text, 0 and 0 for no answer. They may lie within the first and the last
+        token.
+    text: those characters.
+    score: P(start) · P(end), from 0 to 1; of no answer that of `[CLS]`.
+    """
+
+    span: Span | None
+    start_char: int
+    end_char: int
+    text: str
+    score: float
+
+
+def make_answers(
+    docs: Sequence[Doc], windows: Windows, spans: Spans, *, top_k: int, threshold: float | None
+) -> Iterator[list[Answer]]:
+    """The answers to each question, best first.
+
+    threshold: no answer comes first where the logits of `[CLS]` exceed those of the best span by more than this. None: never.
+    """
+    texts = [doc.text for doc in docs]
+    chars = windows.chars
+    bounds = np.searchsorted(spans.questions, np.arange(len(windows.docs) + 1)).tolist()
+    for question, number in enumerate(windows.docs.tolist()):
+        first, last = bounds[question], bounds[question + 1]
+        null = Answer(None, 0, 0, "", float(spans.null_scores[question]))
+        if first == last:
+            yield [null]
+            continue
+        best = float(spans.logits[first:last].max())
+        is_null = threshold is not None and float(spans.null_logits[question]) - best > threshold
+        found = [null] if is_null else []
+        for i in range(first, min(last, first + top_k - len(found))):
+            start, end = int(chars[spans.starts[i], 0]), int(chars[spans.ends[i], 1])
+            span = docs[number].char_span(start, end, alignment_mode="expand")
+            found.append(Answer(span, start, end, texts[number][start:end], float(spans.scores[i])))
+        yield found
+
+
+_components: WeakValueDictionary[tuple[int, str], QuestionAnswering] = WeakValueDictionary()
+"""By the id of their vocabulary, which they keep alive, and by name."""
+
+
+def register(component: QuestionAnswering) -> None:
+    """Let the Docs of the component's vocabulary be asked by it."""
+    _components[id(component.vocab), component.name] = component
+    if not Doc.has_extension(ASK):
+        Doc.set_extension(ASK, method=ask)
+
+
+def ask(doc: Doc, question: str, top_k: int = 1, component: str | None = None) -> list[Answer]:
+    """`doc._.ask`: the answers to a question, best first.
+
+    top_k: the most answers.
+    component: the name of the one that answers, where the pipeline has several.
+    RAISES: ComponentError where there is none, or several of which none is named.
+    """
+    # A name alone can't tell two components of pipelines that share a vocabulary: the last one made has it.
+    able = {name: pipe for (vocab, name), pipe in list(_components.items()) if vocab == id(doc.vocab)}
+    if component is None and len(able) == 1:
+        component = next(iter(able))
+    if component not in able:
+        raise ComponentError(
+            (f"No component {component!r} can answer questions about this Doc. " if component else "")
+            + (
+                f"Its pipeline has {', '.join(map(repr, sorted(able)))}: name one by `component`."
+                if able
+                else "The Doc's vocabulary has no component distilbert_qa, or its pipeline is gone. Keep the pipeline that "
+                "made the Doc, and give it one by nlp.add_pipe."
+            )
+        )
+    return able[component].answer([doc], [question], top_k)[0]

@@ -1,0 +1,305 @@
+"""The component `distilbert_qa`: answers to questions about a Doc.
+
+Sets nothing in `nlp(…)`. It gives Docs of its vocabulary the method `doc._.ask`, which answers by a span of the Doc; `answer`
+does so for many Docs and questions at once. It learns from `doc._.questions` of reference Docs, see
+`spacy_distil.pipeline.references`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from spacy import util
+from spacy.language import Language
+from spacy.pipeline import TrainablePipe
+from spacy.tokens import Doc
+from spacy.training import Example, validate_examples, validate_get_examples
+from spacy.vocab import Vocab
+from thinc.api import Config, Model, Optimizer, set_dropout_rate, to_numpy
+from thinc.types import Floats2d
+
+from spacy_distil.encoder.model import get_shim, set_width
+from spacy_distil.encoder.sequences import Sequences
+from spacy_distil.encoder.shim import DistilBertShim
+from spacy_distil.encoder.tokenizer import PieceTokenizer
+from spacy_distil.errors import ComponentError
+from spacy_distil.pipeline.question_answering import answers
+from spacy_distil.pipeline.question_answering.gold import Question, cross_entropy, draw
+from spacy_distil.pipeline.question_answering.metrics import best, exact_match, f1
+from spacy_distil.pipeline.question_answering.spans import find_spans
+from spacy_distil.pipeline.question_answering.windows import Windows, make_windows
+from spacy_distil.pipeline.references import register_references
+
+WEIGHTS = "model.safetensors"
+INITIAL_SAMPLE = 100  # examples that are looked at before training
+
+default_model_config = """
+[model]
+@architectures = "spacy-distil.QuestionAnswering.v1"
+
+[model.encoder]
+@architectures = "spacy-distil.DistilBert.v1"
+name = "distilbert-base-uncased"
+"""
+DEFAULT_MODEL = Config().from_str(default_model_config)["model"]
+
+
+@Language.factory(
+    "distilbert_qa",
+    assigns=[f"doc._.{answers.ASK}"],
+    default_config={
+        "model": DEFAULT_MODEL,
+        "max_length": 384,
+        "stride": 128,
+        "max_answer_length": 30,
+        "no_answer_threshold": None,
+        "questions_per_doc": 0,
+    },
+    default_score_weights={"qa_f1": 0.5, "qa_exact_match": 0.5},
+)
+def make_question_answering(
+    nlp: Language,
+    name: str,
+    model: Model[Sequences, Floats2d],
+    max_length: int,
+    stride: int,
+    max_answer_length: int,
+    no_answer_threshold: float | None,
+    questions_per_doc: int,
+) -> QuestionAnswering:
+    """Make the component.
+
+    model: of the architecture `spacy-distil.QuestionAnswering.v1`.
+    max_length: the most word pieces of a window, question and passage together; at most what the encoder takes.
+    stride: the pieces that neighbouring windows of a long passage share.
+    max_answer_length: in word pieces.
+    no_answer_threshold: a question has no answer where the logits of `[CLS]` exceed those of the best span by more than this,
+        as in SQuAD 2.0; 0.0 for what is likelier. None: every question has an answer.
+    questions_per_doc: the most questions of a Doc that an update learns from, drawn at random each time; 0 for all of them.
+    """
+    return QuestionAnswering(
+        nlp.vocab,
+        model,
+        name,
+        max_length=max_length,
+        stride=stride,
+        max_answer_length=max_answer_length,
+        no_answer_threshold=no_answer_threshold,
+        questions_per_doc=questions_per_doc,
+    )
+
+
+class QuestionAnswering(TrainablePipe):
+    """The arguments are those of `make_question_answering`."""
+
+    def __init__(
+        self,
+        vocab: Vocab,
+        model: Model[Sequences, Floats2d],
+        name: str = "distilbert_qa",
+        *,
+        max_length: int = 384,
+        stride: int = 128,
+        max_answer_length: int = 30,
+        no_answer_threshold: float | None = None,
+        questions_per_doc: int = 0,
+    ) -> None:
+        super().__init__(vocab, model, name)
+        if model.name != "question_answering":
+            raise ComponentError(
+                f"The component '{name}' needs a model of the architecture spacy-distil.QuestionAnswering.v1, not "
+                f"{model.name!r}."
+            )
+        if not 0 <= stride < max_length // 2:
+            raise ComponentError(
+                f"stride = {stride} has to be at least 0 and smaller than half of max_length = {max_length}."
+            )
+        if max_answer_length < 1:
+            raise ComponentError(f"max_answer_length = {max_answer_length} has to be at least 1.")
+        if questions_per_doc < 0:
+            raise ComponentError(f"questions_per_doc = {questions_per_doc} has to be at least 0, which is all of them.")
+        self.max_length = max_length
+        self.stride = stride
+        self.max_answer_length = max_answer_length
+        self.no_answer_threshold = no_answer_threshold
+        self.questions_per_doc = questions_per_doc
+        register_references()
+        answers.register(self)
+
+    def __setstate__(self, state: Any) -> None:
+        super().__setstate__(state)  # type: ignore[misc]
+        register_references()
+        answers.register(self)
+
+    @property
+    def shim(self) -> DistilBertShim:
+        return get_shim(self.model.get_ref("encoder"))
+
+    @property
+    def tokenizer(self) -> PieceTokenizer:
+        shim = self.shim
+        assert shim.encoder is not None  # an error where it has no weights yet
+        assert shim.tokenizer is not None
+        return shim.tokenizer
+
+    # Prediction
+
+    def answer(self, docs: Sequence[Doc], questions: Sequence[str | Sequence[str]], top_k: int = 1) -> list[Any]:
+        """Answer questions about many Docs in one go.
+
+        questions: for each Doc a question, or a list of questions.
+        top_k: the most answers to a question.
+        RETURNS: for each Doc the answers to its question, best first, or a list of these. A question that the Doc does not
+            answer gets an answer without a span.
+        RAISES: ComponentError for a question that is empty, or too long for a window.
+        """
+        if len(docs) != len(questions):
+            raise ComponentError(
+                f"There are {len(docs)} Docs and questions for {len(questions)}: give each Doc its own."
+            )
+        if top_k < 1:
+            raise ComponentError(f"top_k = {top_k} has to be at least 1.")
+        asked = [[each] if isinstance(each, str) else list(each) for each in questions]
+        windows = self.make_windows(docs, asked)
+        logits = to_numpy(self.model.predict(windows.sequences))
+        spans = find_spans(windows, logits, top_k=top_k, max_answer_length=self.max_answer_length)
+        found = answers.make_answers(docs, windows, spans, top_k=top_k, threshold=self.no_answer_threshold)
+        return [
+            next(found) if isinstance(given, str) else list(islice(found, len(each)))
+            for given, each in zip(questions, asked, strict=True)
+        ]
+
+    def make_windows(
+        self, docs: Sequence[Doc], questions: Sequence[Sequence[str]], names: Sequence[Sequence[str]] | None = None
+    ) -> Windows:
+        """The sequences in which questions and Docs are encoded. names: what errors call the questions."""
+        return make_windows(
+            [doc.text for doc in docs],
+            questions,
+            self.tokenizer,
+            max_length=min(self.max_length, self.tokenizer.max_length),
+            stride=self.stride,
+            names=names,
+        )
+
+    def __call__(self, doc: Doc) -> Doc:
+        return doc
+
+    def pipe(self, stream: Iterable[Doc], *, batch_size: int = 128) -> Iterator[Doc]:
+        yield from stream
+
+    # Training
+
+    def update(
+        self,
+        examples: Iterable[Example],
+        *,
+        drop: float = 0.0,
+        sgd: Optimizer | None = None,
+        losses: dict[str, float] | None = None,
+    ) -> dict[str, float]:
+        """Learn from the questions of the reference Docs. The loss is a sum over windows."""
+        losses = {} if losses is None else losses
+        losses.setdefault(self.name, 0.0)
+        examples = list(examples)
+        validate_examples(examples, "QuestionAnswering.update")
+        questions = [draw(row, self.questions_per_doc) for row in self.find_questions(examples)]
+        windows = self.make_training_windows(examples, questions)
+        if not len(windows.questions):
+            return losses
+        set_dropout_rate(self.model, drop)
+        logits, backprop = self.model.begin_update(windows.sequences)
+        loss, d_logits = cross_entropy(windows, [q for row in questions for q in row], to_numpy(logits))
+        backprop(self.model.ops.asarray2f(d_logits))
+        if sgd is not None:
+            self.finish_update(sgd)
+        losses[self.name] += loss
+        return losses
+
+    def find_questions(self, examples: Sequence[Example], *, answered: bool = True) -> list[list[Question]]:
+        """The questions of each example's reference.
+
+        answered: those alone whose answers are known, be it that there is none.
+        RAISES: ComponentError where the texts of an example differ, so that offsets mean nothing; CorpusError for an answer
+            that is not where it is said to be.
+        """
+        found = []
+        for example in examples:
+            questions = example.reference._.questions or []
+            if questions and example.predicted.text != example.reference.text:
+                raise ComponentError(
+                    f"The questions about {example.reference.text[:40]!r} … have offsets in a text that differs from the "
+                    f"predicted Doc's, {example.predicted.text[:40]!r} …. Make both of the same text."
+                )
+            rows = [Question.from_dict(question, example.reference.text) for question in questions]
+            found.append([row for row in rows if row.answers is not None or not answered])
+        return found
+
+    def make_training_windows(self, examples: Sequence[Example], questions: Sequence[Sequence[Question]]) -> Windows:
+        docs = [example.predicted for example in examples]
+        texts = [[question.text for question in row] for row in questions]
+        return self.make_windows(docs, texts, [[question.name for question in row] for row in questions])
+
+    def initialize(self, get_examples: Callable[[], Iterable[Example]], *, nlp: Language | None = None) -> None:
+        """Load the encoder's checkpoint, unless it has weights already."""
+        validate_get_examples(get_examples, "QuestionAnswering.initialize")
+        self.model.initialize()
+        questions = [q for row in self.find_questions(list(islice(get_examples(), INITIAL_SAMPLE))) for q in row]
+        if self.no_answer_threshold is None and any(not question.answers for question in questions):
+            warnings.warn(
+                f"The component '{self.name}' learns from questions without an answer, and will still answer every question: "
+                "set no_answer_threshold, such as 0.0, to let it say that there is none.",
+                stacklevel=2,
+            )
+
+    # Scores
+
+    def score(self, examples: Iterable[Example], **kwargs: Any) -> dict[str, Any]:
+        """Ask the questions of the references, and compare with their answers as SQuAD's own script does.
+
+        RETURNS: `qa_exact_match` and `qa_f1`, means over questions, 0 to 1; None without questions.
+        """
+        examples = list(examples)
+        questions = self.find_questions(examples)
+        texts = [[question.text for question in row] for row in questions]
+        said = self.answer([example.predicted for example in examples], texts)
+        pairs = [
+            ([answer.text for answer in question.answers or []], answers[0].text)
+            for row, given in zip(questions, said, strict=True)
+            for question, answers in zip(row, given, strict=True)
+        ]
+        metrics = {"qa_exact_match": exact_match, "qa_f1": f1}
+        return {
+            name: sum(best(metric, golds, text) for golds, text in pairs) / len(pairs) if pairs else None
+            for name, metric in metrics.items()
+        }
+
+    # On disk
+
+    def to_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> None:
+        """Write the component: `model.safetensors` with the encoder's weights, config and tokenizer, and `head`."""
+        writers: dict[str, Callable[[Path], Any]] = {
+            "vocab": lambda p: self.vocab.to_disk(p, exclude=exclude),
+            "model": lambda p: self.shim.to_disk(p.with_name(WEIGHTS)),
+            "head": lambda p: self.model.get_ref("output_layer").to_disk(p),
+        }
+        util.to_disk(path, writers, exclude)
+
+    def from_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> QuestionAnswering:
+        """Read the component. Raises CheckpointError for weights that are missing or damaged."""
+
+        def read_model(model_path: Path) -> None:
+            self.shim.from_disk(model_path.with_name(WEIGHTS))
+            set_width(self.model.get_ref("encoder"))
+
+        readers: dict[str, Callable[[Path], Any]] = {
+            "vocab": lambda p: self.vocab.from_disk(p, exclude=exclude),
+            "model": read_model,
+            "head": lambda p: self.model.get_ref("output_layer").from_disk(p),
+        }
+        util.from_disk(path, readers, exclude)
+        return self
