@@ -2,9 +2,9 @@
 
 spaCy's scorers count true and false positives over all texts and give fractions of the sums. Run on one text at a time, with
 figures that remember what they were made of, they give what each text contributes; this holds for every scorer that is built
-on `spacy.scorer.Scorer`, a third party's too. What comes out is compared with the scorer's own result on the whole corpus, and
-where it is not the same (a scorer that computes in some other way), draws are scored by the scorer itself, as many as can
-be afforded.
+on `spacy.scorer.Scorer`, a third party's too, and for means that know what they were taken of. What comes out is compared with
+the scorer's own result on the whole corpus, and where it is not the same (a scorer that computes in some other way), draws are
+scored by the scorer itself, as many as can be afforded.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from spacy.scorer import PRFScore, ROCAUCScore, Scorer
 from spacy.training import Example
 
 from spacy_distil.evaluation.bootstrap import FEWEST, Figure, Values, Weights, resample
+from spacy_distil.pipeline.mean_score import MeanScore
 
 Path = tuple[str, ...]  # where a figure stands in spaCy's scores: ("ents_f",) or ("ents_per_type", "ORG", "f")
 AFFORDED = 200_000  # texts that are scored again, for a pipeline with scores that are no sums
@@ -48,6 +49,26 @@ class Fraction:
         over = {"p": tp + fp, "r": tp + fn, "f": tp + (fp + fn) / 2}[self.kind]
         value = tp / np.maximum(over, 0.5)  # 0 where there is nothing to divide by, as spaCy has it
         return np.where(tp + fp + fn > 0, value, np.nan)
+
+
+class Ratio:
+    """A mean of what each text has some of, such as its questions' scores.
+
+    texts: (n,), the texts that have some. totals, counts: (n,), the sum of the scores, and their number.
+    """
+
+    def __init__(self, texts: Sequence[int], totals: Sequence[float], counts: Sequence[int]) -> None:
+        self.texts = np.asarray(texts, dtype="int64")
+        self.totals, self.counts = np.asarray(totals, dtype="float64"), np.asarray(counts, dtype="float64")
+
+    @property
+    def support(self) -> int:
+        return int(self.counts.sum())
+
+    def on(self, weights: Weights) -> Values:
+        drawn = weights[:, self.texts].astype("float64")
+        counts = drawn @ self.counts
+        return (drawn @ self.totals) / np.where(counts > 0, counts, np.nan)
 
 
 class RocAuc:
@@ -142,7 +163,7 @@ class Rescorer:
         return self.seen.get(key, {})
 
 
-ScoreFigure = Fraction | RocAuc | Mean | Rescored
+ScoreFigure = Fraction | Ratio | RocAuc | Mean | Rescored
 
 
 def collect_scores(nlp: Language, examples: Sequence[Example]) -> dict[Path, ScoreFigure]:
@@ -195,8 +216,11 @@ def _equals(figure: Figure, value: float, corpus: Weights) -> bool:
     return bool(np.isnan(own) or np.isclose(own, value, rtol=0, atol=1e-9))
 
 
-def _add_up(path: Path, parts: Sequence[dict[Path, Any]]) -> Fraction | RocAuc | None:
+def _add_up(path: Path, parts: Sequence[dict[Path, Any]]) -> Fraction | Ratio | RocAuc | None:
     """What the texts contribute to a figure; None where it is made of something else."""
+    means = [(i, mean) for i, part in enumerate(parts) if isinstance(mean := part.get(path), MeanScore)]
+    if means:
+        return Ratio([i for i, _ in means], [mean.total for _, mean in means], [mean.count for _, mean in means])
     values = [(i, part[path]) for i, part in enumerate(parts) if isinstance(part.get(path), _Part)]
     if not values:
         return None

@@ -10,7 +10,8 @@ from spacy.language import Language
 from spacy.scorer import Scorer
 from spacy.training import Example
 
-from spacy_distil.evaluation.scores import RocAuc, collect_scores, flatten, resample_scores
+from spacy_distil.evaluation.scores import Ratio, RocAuc, collect_scores, flatten, resample_scores
+from spacy_distil.pipeline.mean_score import MeanScore
 from tests.distillation.toy import build, examples
 from tests.distillation.treebank import CONFIGS, gold, random_pipeline
 
@@ -114,3 +115,35 @@ def test_spacys_scorer_is_as_it_was_afterwards() -> None:
     nlp = make_pipeline("tagger")
     collect_scores(nlp, annotate(nlp, gold(1, seed=5, vocab=nlp.vocab)))
     assert (scorer.PRFScore, scorer.ROCAUCScore) == before
+
+
+class Lengths:
+    """Scores the lengths of some words: a mean of which texts have unlike numbers, or none."""
+
+    name = "lengths"
+
+    def __call__(self, doc: spacy.tokens.Doc) -> spacy.tokens.Doc:
+        return doc
+
+    def score(self, given: list[Example]) -> dict[str, MeanScore | None]:
+        words = [token for example in given for token in example.reference if token.is_title]
+        return {"mean_length": MeanScore.of([len(word) for word in words])}
+
+
+def test_means_of_unlike_numbers_are_put_together_from_texts() -> None:
+    nlp = spacy.blank("en")
+    spacy.Language.component("lengths_for_test", func=Lengths())
+    nlp.add_pipe("lengths_for_test")
+    texts = ["A Title Of Four", "none here", "Another", "In London and Berlin"]
+    given = [Example(nlp.make_doc(text), nlp.make_doc(text)) for text in texts]
+    values = assert_equal_to_spacy(nlp, given)
+    assert values["mean_length",] == pytest.approx((1 + 5 + 2 + 4 + 7 + 2 + 6 + 6) / 8)
+    assert isinstance(collect_scores(nlp, given)["mean_length",], Ratio)
+    none = resample_scores(collect_scores(nlp, given), np.array([[0, 1, 0, 0]]))
+    assert np.isnan(none["mean_length",][0])
+
+
+def test_a_mean_is_a_number_and_none_of_nothing() -> None:
+    mean = MeanScore.of([1.0, 0.0, 0.5])
+    assert (mean, mean.total, mean.count) == (0.5, 1.5, 3)
+    assert MeanScore.of([]) is None
