@@ -60,17 +60,19 @@ def write_onnx(folder: Path, architecture: str, outputs: tuple[str, ...]) -> Pat
     return folder / MODEL
 
 
-def load_onnx(path: Path, tokenizer: PieceTokenizer) -> Callable[[str], Mapping[str, NDArray[Any]]]:
-    """A function from a text to the model's outputs, without the dimension of the batch."""
+def load_onnx(path: Path, tokenizer: PieceTokenizer) -> Callable[..., Mapping[str, NDArray[Any]]]:
+    """A function from a text, or a question and its passage, to the model's outputs, without the dimension of the batch."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     inputs, outputs = ([value.name for value in values] for values in (session.get_inputs(), session.get_outputs()))
 
-    def run(text: str) -> dict[str, NDArray[Any]]:
-        (encoding,) = tokenizer.encode([text])
-        ids = np.array([[tokenizer.cls_id, *encoding.ids, tokenizer.sep_id]], dtype=np.int64)
-        values = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+    def run(*texts: str) -> dict[str, NDArray[Any]]:
+        segments = [[*encoding.ids, tokenizer.sep_id] for encoding in tokenizer.encode(texts)]
+        segments[0].insert(0, tokenizer.cls_id)
+        ids = np.concatenate(segments, dtype=np.int64)[None]
+        types = np.repeat(np.arange(len(texts)), [len(segment) for segment in segments])[None]
+        values = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": types}
         results = session.run(outputs, {name: values[name] for name in inputs})
         return {name: result[0] for name, result in zip(outputs, results, strict=True)}
 

@@ -33,9 +33,10 @@ def test_it_writes_a_folder_that_transformers_loads(classifier, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"nlp", "out"}
 
 
-@pytest.mark.parametrize("head", ["SequenceClassification", "MaskedLM", "Model"])
+@pytest.mark.parametrize("head", ["SequenceClassification", "QuestionAnswering", "MaskedLM", "Model"])
 def test_every_head_is_checked_in_onnx(save_head, distilbert_folder, head, tmp_path):
-    folder = distilbert_folder if head == "Model" else save_head("distilbert", head, labels=TOPICS)
+    labels = {"labels": TOPICS} if head == "SequenceClassification" else {}
+    folder = distilbert_folder if head == "Model" else save_head("distilbert", head, **labels)
     import_model(str(folder))[0].to_disk(tmp_path / "nlp")
     result = run("export", tmp_path / "nlp", tmp_path / "out", "--onnx")
     assert result.exit_code == 0, result.output

@@ -141,3 +141,18 @@ def test_it_teaches_a_student_of_fewer_layers(imported, corpus, tmp_path):
     assert len(student.get_pipe("distilbert").shim.encoder.layers) == 2
     assert student.get_pipe("entity_tagger").labels == tuple(TAGS)
     assert isinstance(student("London"), Doc)
+
+
+def test_a_masked_language_model_teaches_one_of_fewer_layers_on_plain_texts(save_head, corpus, tmp_path):
+    assert run("import", save_head("bert", "MaskedLM"), tmp_path / "imported").exit_code == 0
+    assert run("init-config", tmp_path / "imported", tmp_path / "student.cfg", "--layers", "1").exit_code == 0
+    (tmp_path / "texts.txt").write_text("\n".join(TEXTS), encoding="utf8")
+    paths = ["--paths.train", tmp_path / "texts.txt", "--paths.dev", tmp_path / "texts.txt"]
+    steps = ["--training.max_steps", "4", "--training.eval_frequency", "2"]
+    result = run("train", tmp_path / "student.cfg", "--output", tmp_path / "student", *paths, *steps)
+    assert result.exit_code == 0, result.output
+    student = spacy.load(tmp_path / "student" / "model-best")
+    assert student.pipe_names == ["distilbert_mlm"]
+    assert len(student.get_pipe("distilbert_mlm").shim.encoder.layers) == 1
+    assert 0 <= student.meta["performance"]["mlm_accuracy"] <= 1
+    assert len(student("The [MASK] was great.")._.masks) == 1

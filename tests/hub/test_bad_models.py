@@ -154,3 +154,7 @@ def test_a_bert_of_old_names_is_read(save_head):
     assert old.keys() != weights.keys()
     save_file(old, folder / "model.safetensors")
     assert import_model(str(folder))[0].get_pipe("distilbert_mlm").fill(["a [MASK]"]) == expected
+
+
+def test_an_answer_has_a_start_and_an_end(save_head):
+    fails(save_head("bert", "QuestionAnswering", num_labels=3), "head of 3 rows, where two are expected")

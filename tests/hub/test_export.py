@@ -73,6 +73,13 @@ def test_an_imported_model_is_written_back_as_it_was(save_head, model_type, head
         assert after.problem_type == (before.problem_type or "single_label_classification")
 
 
+def test_a_question_answerer_is_written_back_as_it_was(save_head, model_type, tmp_path):
+    folder = save_head(model_type, "QuestionAnswering")
+    prepare_export(import_model(str(folder))[0]).write(tmp_path / "written")
+    for name in ("start_logits", "end_logits"):
+        assert torch.equal(outputs(tmp_path / "written", TEXTS[1])[name], outputs(folder, TEXTS[1])[name])
+
+
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 def test_a_head_of_the_other_family_takes_its_encoder_along(build, model_type, activation, tmp_path):
     nlp = build(model_type, activation=activation)

@@ -60,6 +60,15 @@ def test_a_token_classifier_finds_the_entities_of_transformers(save_head, model_
     assert n_found
 
 
+@pytest.mark.parametrize("prefixes", ["BIES", "BILU"])
+def test_entities_by_position_are_read_as_what_they_are(save_head, prefixes):
+    labels = ["O", *(f"{prefix}-PER" for prefix in prefixes)]
+    nlp, name = import_model(str(save_head("distilbert", "TokenClassification", labels=labels)))
+    assert nlp.get_pipe(name).labels == tuple(labels)
+    found = {ent.label_ for doc in nlp.pipe(TEXTS) for ent in doc.ents}
+    assert found == {"PER"}
+
+
 def test_tokens_have_the_scores_of_their_first_piece(save_head, model_type):
     folder = save_head(model_type, "TokenClassification", labels=TAGS)
     nlp, _ = import_model(str(folder))
@@ -83,6 +92,18 @@ def test_labels_that_are_no_entities_become_tags(save_head, model_type):
     for text in PLAIN:
         rows = {row["start"]: row["entity"] for row in tag(text)}
         assert [token.tag_ for token in nlp(text)] == [rows[token.idx] for token in nlp.make_doc(text)]
+
+
+def test_questions_are_answered_as_by_transformers(save_head, model_type):
+    folder = save_head(model_type, "QuestionAnswering")
+    nlp, name = import_model(str(folder))
+    answer = pipeline("question-answering", model=str(folder))
+    for text in [*PLAIN[:2], "The story of London, and the café in Berlin (2024)."]:
+        for question in ("a film?", "London or Berlin: the great movie?"):
+            expected = answer(question=question, context=text, align_to_words=False, top_k=3)
+            found = nlp.get_pipe(name).answer([nlp.make_doc(text)], [question], top_k=3)[0]
+            assert [(a.start_char, a.end_char) for a in found] == [(row["start"], row["end"]) for row in expected]
+            assert [a.score for a in found] == pytest.approx([row["score"] for row in expected], abs=EXACT)
 
 
 def test_a_bare_encoder_becomes_the_encoder_alone(folder):

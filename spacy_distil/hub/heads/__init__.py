@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from spacy_distil.errors import CheckpointError
-from spacy_distil.hub.heads import bare, masked_lm, sequence_classification, token_classification
+from spacy_distil.hub.heads import bare, masked_lm, question_answering, sequence_classification, token_classification
 from spacy_distil.hub.heads.head import Head
 
 HEADS = tuple(
@@ -13,6 +13,7 @@ HEADS = tuple(
     for module, outputs in (
         (sequence_classification, ("logits",)),
         (token_classification, ("logits",)),
+        (question_answering, ("start_logits", "end_logits")),
         (masked_lm, ("logits",)),
         (bare, ("last_hidden_state",)),
     )

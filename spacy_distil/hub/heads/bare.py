@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from spacy.language import Language
 
 from spacy_distil.encoder.shim import DistilBertShim
 from spacy_distil.hub.encoders import as_checkpoint, find_encoder, token_rows
-from spacy_distil.hub.heads.head import Outputs, Setting
+from spacy_distil.hub.heads.head import Run, Setting
 from spacy_distil.hub.model import HubFolder, HubModel
 from spacy_distil.pipeline.distilbert import DistilBert
 
@@ -33,7 +33,7 @@ def write(pipe: Any, shim: DistilBertShim) -> HubFolder:
     return HubFolder(checkpoint, CLASSES[checkpoint.config.model_type])
 
 
-def difference(nlp: Language, name: str, texts: Sequence[str], run: Callable[[str], Outputs]) -> float:
+def difference(nlp: Language, name: str, texts: Sequence[str], run: Run) -> float:
     shim = find_encoder(nlp, name)
     assert shim is not None
     largest = 0.0

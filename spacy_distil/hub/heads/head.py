@@ -15,7 +15,7 @@ from spacy_distil.encoder.shim import DistilBertShim, Pooling
 from spacy_distil.hub.model import HubFolder, HubModel
 
 Floats = NDArray[Any]
-Outputs = Mapping[str, Floats]
+Run = Callable[..., Mapping[str, Floats]]  # from a text, or a question and its passage
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Head:
     add: Callable[[Language, HubModel, Setting], str]
     can_write: Callable[[Any], bool]
     write: Callable[[Any, DistilBertShim], HubFolder]
-    difference: Callable[[Language, str, Sequence[str], Callable[[str], Outputs]], float]
+    difference: Callable[[Language, str, Sequence[str], Run], float]
 
 
 def softmax(logits: Floats) -> Floats:

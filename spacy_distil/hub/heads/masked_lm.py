@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from thinc.api import Model
 from spacy_distil.encoder.shim import DistilBertShim
 from spacy_distil.errors import CheckpointError
 from spacy_distil.hub.encoders import as_checkpoint, without_pooler
-from spacy_distil.hub.heads.head import Outputs, Setting, softmax
+from spacy_distil.hub.heads.head import Run, Setting, softmax
 from spacy_distil.hub.model import HubFolder, HubModel
 from spacy_distil.hub.names import DECODERS, MASKED_LM, to_hf, to_own
 from spacy_distil.hub.parameters import get_parameters, set_parameters
@@ -57,7 +57,7 @@ def write(pipe: Any, shim: DistilBertShim) -> HubFolder:
     return HubFolder(checkpoint, CLASSES[family], head=head)
 
 
-def difference(nlp: Language, name: str, texts: Sequence[str], run: Callable[[str], Outputs]) -> float:
+def difference(nlp: Language, name: str, texts: Sequence[str], run: Run) -> float:
     pipe: Any = nlp.get_pipe(name)
     mask, token = mask_id(pipe.tokenizer), pipe.tokenizer.special_tokens["mask_token"]
     largest = 0.0

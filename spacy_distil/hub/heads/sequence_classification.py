@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from thinc.api import Model
 from spacy_distil.encoder.shim import DistilBertShim
 from spacy_distil.errors import CheckpointError
 from spacy_distil.hub.encoders import as_checkpoint, as_family, without_pooler
-from spacy_distil.hub.heads.head import Outputs, Setting, initialize, labels_to_config, sigmoid, softmax
+from spacy_distil.hub.heads.head import Run, Setting, initialize, labels_to_config, sigmoid, softmax
 from spacy_distil.hub.labels import read_labels, warn_of_numbers
 from spacy_distil.hub.model import HubFolder, HubModel
 from spacy_distil.hub.names import SEQUENCE_CLASSIFICATION, Family, to_hf, to_own
@@ -91,7 +91,7 @@ def write(pipe: Any, shim: DistilBertShim) -> HubFolder:
     )
 
 
-def difference(nlp: Language, name: str, texts: Sequence[str], run: Callable[[str], Outputs]) -> float:
+def difference(nlp: Language, name: str, texts: Sequence[str], run: Run) -> float:
     pipe: Any = nlp.get_pipe(name)
     activate = sigmoid if isinstance(pipe, MultiLabel_TextCategorizer) else softmax
     return max(

@@ -3,7 +3,7 @@ entities."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from thinc.api import Model, to_numpy
 from spacy_distil.encoder.shim import DistilBertShim
 from spacy_distil.errors import CheckpointError
 from spacy_distil.hub.encoders import as_checkpoint, find_encoder, is_encoder, token_rows, without_pooler
-from spacy_distil.hub.heads.head import Outputs, Setting, initialize, labels_to_config, softmax
+from spacy_distil.hub.heads.head import Run, Setting, initialize, labels_to_config, softmax
 from spacy_distil.hub.labels import are_numbers, read_labels
 from spacy_distil.hub.model import HubFolder, HubModel
 from spacy_distil.hub.names import TOKEN_CLASSIFICATION, to_hf, to_own
@@ -72,7 +72,7 @@ def write(pipe: Any, shim: DistilBertShim) -> HubFolder:
     )
 
 
-def difference(nlp: Language, name: str, texts: Sequence[str], run: Callable[[str], Outputs]) -> float:
+def difference(nlp: Language, name: str, texts: Sequence[str], run: Run) -> float:
     pipe: Any = nlp.get_pipe(name)
     shim = find_encoder(nlp, name)
     assert shim is not None
