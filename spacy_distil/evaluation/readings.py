@@ -26,6 +26,9 @@ from spacy.pipeline import (
 from spacy.pipeline.edit_tree_lemmatizer import EditTreeLemmatizer
 from spacy.tokens import Doc, Span, Token
 
+from spacy_distil.pipeline.entity_tagger import EntityTagger
+from spacy_distil.pipeline.summarization.component import Summarizer
+
 Statement = tuple[int, int, str]  # first character, one after the last, what is said
 View = Literal["tokens", "sentences", "parse", "entities", "spans", "categories"]
 
@@ -63,7 +66,11 @@ def _sentences(pipe: SentenceRecognizer, doc: Doc) -> Iterable[Statement]:
     return _on_spans(doc.sents if doc.has_annotation("SENT_START") else (), lambda sentence: "sentence")
 
 
-def _entities(pipe: EntityRecognizer, doc: Doc) -> Iterable[Statement]:
+def _summary(pipe: Summarizer, doc: Doc) -> Iterable[Statement]:
+    return _on_spans(doc._.summary or (), lambda sentence: "summary")
+
+
+def _entities(pipe: EntityRecognizer | EntityTagger, doc: Doc) -> Iterable[Statement]:
     return _on_spans(doc.ents, lambda entity: entity.label_)
 
 
@@ -96,10 +103,12 @@ READINGS: dict[type, Reading] = {
     SentenceRecognizer: Reading("sentences", "sentences", _sentences),
     DependencyParser: Reading("tokens", "parse", _on_tokens(_arc)),
     EntityRecognizer: Reading("entities", "entities", _entities),
+    EntityTagger: Reading("entities", "entities", _entities),
     EntityLinker: Reading("entities", "entities", _links),
     SpanCategorizer: Reading("spans", "spans", _spans),
     SpanFinder: Reading("spans", "spans", _spans),
     TextCategorizer: Reading("texts", "categories", _best_category),
+    Summarizer: Reading("sentences", "sentences", _summary),
     MultiLabel_TextCategorizer: Reading("categories", "categories", _categories),
 }
 

@@ -107,6 +107,21 @@ def test_a_text_has_one_category_or_all_that_reach_the_threshold(component: type
     assert {what for _, _, what in reading.read(pipe, doc)} == said
 
 
+def test_entities_of_tags_are_read_as_entities_and_a_summary_as_its_sentences() -> None:
+    nlp = spacy.blank("en")
+    doc = Doc(nlp.vocab, words=["In", "London", ".", "It", "rains", "."], sent_starts=[1, 0, 0, 1, 0, 0])
+    tagger, summarizer = nlp.add_pipe("entity_tagger"), nlp.add_pipe("distilbert_summarizer")
+    readings = [find_reading(pipe) for pipe in (tagger, summarizer)]
+    assert [list(reading.read(pipe, doc)) for reading, pipe in zip(readings, (tagger, summarizer), strict=True)] == [
+        [],
+        [],
+    ]  # type: ignore[union-attr]
+    doc.ents = [Span(doc, 1, 2, label="GPE")]
+    doc._.summary_offsets = [[12, 22]]
+    assert list(readings[0].read(tagger, doc)) == [(3, 9, "GPE")]  # type: ignore[union-attr]
+    assert list(readings[1].read(summarizer, doc)) == [(12, 22, "summary")]  # type: ignore[union-attr]
+
+
 def test_only_components_of_one_name_and_kind_are_compared() -> None:
     teacher, student = spacy.blank("en"), spacy.blank("en")
     for nlp, names in ((teacher, ("ner", "tagger", "a")), (student, ("tagger", "ner", "b"))):
