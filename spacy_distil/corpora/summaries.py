@@ -7,7 +7,7 @@ Sets `doc._.summaries`, `doc._.salient` and the Doc's sentence boundaries, as fa
 from __future__ import annotations
 
 import json
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -150,7 +150,9 @@ def _set_sentences(doc: Doc, offsets: Sequence[tuple[int, int]]) -> list[int]:
     starts = []
     for start, end in offsets:
         words = doc.text[start:end].lstrip()
-        starts.append(bisect_right(first_characters, end - len(words)) - 1 if words else -1)
+        # Tokens of white space that stand before its first word belong to it, unless they hang on the sentence before.
+        with_word = bisect_right(first_characters, end - len(words)) - 1
+        starts.append(min(bisect_left(first_characters, start), with_word) if words else -1)
     ordered = sorted({0, *starts} - {-1})
     for token in doc:
         token.is_sent_start = token.i == 0
