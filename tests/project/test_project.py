@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 MADE = ("training/", "corpus/", "packages/")
 SPLITS = ("train", "dev", "test")
 PUBLIC = ("banking77", "ewt", "wnut17", "goemotions")
+CONFIGS = ("reviews", "questions", "translation", *PUBLIC)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +105,7 @@ def test_students_with_and_without_the_teacher_train_for_as_many_steps_from_the_
 # Configs
 
 
-@pytest.mark.parametrize("name", ["reviews", *PUBLIC])
+@pytest.mark.parametrize("name", CONFIGS)
 def test_config_fills_without_a_change_and_builds_the_pipeline(name: str) -> None:
     config = load_config(ROOT / "configs" / f"{name}.cfg")
     nlp = load_model_from_config(config, auto_fill=True)
@@ -114,9 +115,9 @@ def test_config_fills_without_a_change_and_builds_the_pipeline(name: str) -> Non
     assert training["optimizer"]["learn_rate"]["total_steps"] == config["training"]["max_steps"]
 
 
-@pytest.mark.parametrize("name", ["reviews", *PUBLIC])
+@pytest.mark.parametrize("name", CONFIGS)
 def test_configs_demand_the_digest_of_the_default_teacher(name: str, project: dict[str, Any]) -> None:
-    encoder = load_config(ROOT / "configs" / f"{name}.cfg")["components"]["distilbert"]["model"]
+    encoder = import_script("configure").find_encoder(load_config(ROOT / "configs" / f"{name}.cfg")["components"])
     assert encoder["name"] == project["vars"]["teacher"]
     assert encoder["sha256"] == "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
@@ -360,7 +361,7 @@ def test_an_asset_that_can_not_be_fetched_ends_the_workflow(
 def test_a_folder_that_is_no_environment_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").touch()
     with pytest.raises(SystemExit):
-        import_script("try_package").try_package(Path("a.whl"), tmp_path, "text", tmp_path / "out.json")
+        import_script("try_package").try_package(Path("a.whl"), tmp_path, "text", "?", tmp_path / "out.txt")
     assert (tmp_path / "mine.txt").exists()
 
 
