@@ -22,6 +22,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from spacy_distil.encoder import sparse
 from spacy_distil.encoder.config import EncoderConfig
 from spacy_distil.encoder.module import DistilBertEncoder
 from spacy_distil.encoder.tokenizer import PieceTokenizer
@@ -35,8 +36,10 @@ CONFIG, WEIGHTS, INDEX, OLD_WEIGHTS = (
     "pytorch_model.bin",
 )
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
-# The entry with config and tokenizer in the metadata of a saved component's weights, and the version of its format.
-METADATA, FORMAT = "spacy_distil", "1"
+# The entry with config and tokenizer in the metadata of a saved component's weights, and the versions of its format: dense, and
+# with matrices that are sparse, of which the file says which version of the package it needs.
+METADATA, FORMAT, SPARSE_FORMAT = "spacy_distil", "1", "2"
+SPARSE_NEEDS = "0.2.0"
 PIPELINE_CONFIG = "config.cfg"
 
 # BERT's name of each part of a layer, and DistilBERT's.
@@ -57,11 +60,15 @@ TYPES, POSITIONS = "embeddings.token_type_embeddings.weight", "embeddings.positi
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Weights by `DistilBertEncoder`'s parameter names in float32, the shape that they fit, and their tokenizer."""
+    """Weights by `DistilBertEncoder`'s parameter names in float32, the shape that they fit, and their tokenizer.
+
+    sparse: the encoder was pruned, and the zeros in its matrices are there to stay.
+    """
 
     config: EncoderConfig
     weights: dict[str, Tensor]
     tokenizer: PieceTokenizer
+    sparse: bool = False
 
     def build(self) -> DistilBertEncoder:
         with torch.device("meta"):
@@ -203,16 +210,20 @@ def read_component(path: str | Path) -> Checkpoint:
     except (SafetensorError, ValueError) as error:
         raise _damaged(path, error) from None
     version = about.get("format") if isinstance(about, dict) else about
-    if version != FORMAT:
+    if version not in (FORMAT, SPARSE_FORMAT):
+        needs = about.get("needs") if isinstance(about, dict) else None
+        upgrade = "Upgrade spacy-distil" if needs is None else f"It needs spacy-distil >= {needs}: upgrade"
         raise CheckpointError(
             f"{str(path)!r} is of the format {version!r}, and this version of spacy-distil reads "
-            f"{FORMAT!r}. Upgrade spacy-distil, or train the pipeline again."
+            f"{FORMAT!r} and {SPARSE_FORMAT!r}. {upgrade}, or train the pipeline again."
         )
     try:
         config, tokenizer = EncoderConfig.from_dict(about["config"]), PieceTokenizer.from_dict(about["tokenizer"])
+        if version == SPARSE_FORMAT:
+            weights = sparse.restore(weights, _shapes(config))
     except Exception as error:  # tokenizers raises bare Exception
         raise _damaged(path, error) from None
-    return Checkpoint(config, weights, tokenizer)
+    return Checkpoint(config, weights, tokenizer, sparse=version == SPARSE_FORMAT)
 
 
 def _damaged(path: str | Path, error: Exception) -> CheckpointError:
@@ -324,8 +335,7 @@ def _rename(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _fit(weights: dict[str, Tensor], config: EncoderConfig, name: str) -> dict[str, Tensor]:
     """The encoder's weights among all, in float32; heads of tasks and buffers are left behind."""
-    with torch.device("meta"):
-        shapes = {key: value.shape for key, value in DistilBertEncoder(config).state_dict().items()}
+    shapes = _shapes(config)
     missing = [key for key in shapes if key not in weights]
     if missing:
         raise CheckpointError(
@@ -339,6 +349,11 @@ def _fit(weights: dict[str, Tensor], config: EncoderConfig, name: str) -> dict[s
                 f"{tuple(shape)}."
             )
     return {key: weights[key].detach().to(torch.float32, copy=True).contiguous() for key in shapes}
+
+
+def _shapes(config: EncoderConfig) -> dict[str, torch.Size]:
+    with torch.device("meta"):
+        return {key: value.shape for key, value in DistilBertEncoder(config).state_dict().items()}
 
 
 def _check_layers(layers: Sequence[int] | None, config: EncoderConfig, name: str) -> None:
@@ -408,6 +423,7 @@ def write_checkpoint(
         draft.chmod(0o755)
         (draft / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf8")
         safetensors.torch.save_file(weights, draft / WEIGHTS, metadata={"format": "pt"})
+        (draft / WEIGHTS).chmod(0o644)  # safetensors lets nobody else read what it writes
         tokenizer.write(draft, encoder.config.model_type)
         os.replace(draft, folder)
     except BaseException:

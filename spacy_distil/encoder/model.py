@@ -32,6 +32,7 @@ def DistilBert(
     window: int = 512,
     overlap: int = 32,
     pooling: Pooling = "mean",
+    keep_zeros: bool = True,
 ) -> Model[InT, OutT]:
     """A DistilBERT or BERT encoder: a list of Docs to a list of (tokens, width) arrays in float32.
 
@@ -58,6 +59,8 @@ def DistilBert(
         centrally.
     pooling: what a token of several pieces gets: the `mean` of them, or the `first`, as transformers' token classification
         with aggregation_strategy = "first".
+    keep_zeros: the zeros of a pruned encoder stay zero in training. Without it the encoder trains densely again, and is
+        saved so.
     """
     check_precision(precision)
     if pooling not in get_args(Pooling):
@@ -78,6 +81,7 @@ def DistilBert(
         window=window,
         overlap=overlap,
         pooling=pooling,
+        keep_zeros=keep_zeros,
     )
     return Model(
         "distilbert",

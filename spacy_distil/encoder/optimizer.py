@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import cast
 
 import torch
@@ -28,6 +28,14 @@ def step(optimizer: Optimizer, model_id: int, parameters: Iterable[tuple[str, nn
         _step_fused(optimizer, model_id, trained)
     for _, parameter in trained:
         parameter.grad = None
+
+
+def forget(optimizer: Optimizer, model_id: int, pruned: Mapping[str, Tensor]) -> None:
+    """Set moments and averages of weights to zero: those where `pruned` has True, by the parameters' names."""
+    for arrays in (optimizer.mom1, optimizer.mom2, optimizer.averages or {}):
+        for name, mask in pruned.items():
+            if (model_id, name) in arrays:
+                xp2torch(arrays[model_id, name], device=mask.device).view_as(mask).masked_fill_(mask, 0.0)
 
 
 def _step_by_thinc(optimizer: Optimizer, model_id: int, trained: list[tuple[str, nn.Parameter]]) -> None:

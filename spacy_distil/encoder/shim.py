@@ -24,7 +24,16 @@ from torch.utils.checkpoint import checkpoint as recompute_in_backward
 
 import spacy_distil.encoder.fork  # noqa: F401  makes forks safe
 from spacy_distil.encoder import optimizer as fused_optimizer
-from spacy_distil.encoder.checkpoint import FORMAT, METADATA, Checkpoint, load_checkpoint, read_component
+from spacy_distil.encoder import sparse
+from spacy_distil.encoder.checkpoint import (
+    FORMAT,
+    METADATA,
+    SPARSE_FORMAT,
+    SPARSE_NEEDS,
+    Checkpoint,
+    load_checkpoint,
+    read_component,
+)
 from spacy_distil.encoder.inference import InferencePlan
 from spacy_distil.encoder.loss_scale import LossScale
 from spacy_distil.encoder.module import DistilBertEncoder
@@ -42,6 +51,7 @@ from spacy_distil.encoder.pieces import (
 from spacy_distil.encoder.precision import Precision, resolve_precision
 from spacy_distil.encoder.sequences import Sequences
 from spacy_distil.encoder.tokenizer import PieceTokenizer
+from spacy_distil.encoder.zeros import Zeros
 from spacy_distil.errors import EncoderError
 
 # An update keeps the activations of this many batches; those of further batches are computed again in the backward
@@ -68,6 +78,7 @@ class EncoderOptions:
     window: int
     overlap: int
     pooling: Pooling
+    keep_zeros: bool
 
 
 @dataclass(frozen=True)
@@ -104,6 +115,7 @@ class DistilBertShim(Shim):
         self.tokenizer = None
         self._plan: InferencePlan | None = None
         self.loss_scale = LossScale()
+        self.zeros = Zeros()
 
     # What it holds
 
@@ -133,11 +145,12 @@ class DistilBertShim(Shim):
         if self._model is None:
             options = self.options
             resolve_precision(options.precision, get_torch_default_device())  # an error before long work
-            self._adopt(
+            self.adopt(
                 load_checkpoint(options.name, revision=options.revision, layers=options.layers, sha256=options.sha256)
             )
 
-    def _adopt(self, checkpoint: Checkpoint) -> None:
+    def adopt(self, checkpoint: Checkpoint) -> None:
+        """Become the encoder of a checkpoint, of whatever shape. An optimiser that knows the old one can't go on with it."""
         n_frozen = _count_frozen(self.options.freeze, len(checkpoint.config.layers))
         window = min(self.options.window, checkpoint.config.max_positions)
         if self.options.overlap >= window - N_SPECIAL:
@@ -149,6 +162,7 @@ class DistilBertShim(Shim):
         self._model = checkpoint.build().to(get_torch_default_device())
         for part in self._model.parts[:n_frozen]:
             part.requires_grad_(False)
+        self.zeros = Zeros.of(self._model) if checkpoint.sparse and self.options.keep_zeros else Zeros()
         self._plan = None
 
     # Prediction
@@ -300,18 +314,21 @@ class DistilBertShim(Shim):
     def finish_update(self, optimizer: Optimizer) -> None:
         if self._model is None:
             return
-        parameters = list(self.encoder.named_parameters())
-        if self.dtype == torch.float16 and not self.loss_scale.unscale(p.grad for _, p in parameters):
+        parameters = dict(self.encoder.named_parameters())
+        if self.dtype == torch.float16 and not self.loss_scale.unscale(p.grad for p in parameters.values()):
             return
-        fused_optimizer.step(optimizer, self.id, parameters)
+        self.zeros.before_step(parameters, optimizer, self.id)
+        fused_optimizer.step(optimizer, self.id, parameters.items())
+        self.zeros.after_step(parameters, optimizer, self.id)
         self._plan = None
 
     @torch.no_grad()
     def overwrite(self, weights: dict[str, Tensor]) -> None:
-        """Put other values into parameters, by name and of the same shape."""
+        """Put other values into parameters, by name and of the same shape. Pruned weights stay zero."""
         parameters = dict(self.encoder.named_parameters())
         for name, value in weights.items():
             parameters[name].copy_(value)
+        self.zeros.apply(parameters)
         self._plan = None
 
     @contextlib.contextmanager
@@ -374,7 +391,9 @@ class DistilBertShim(Shim):
 
     def to_device(self, device_type: str, device_id: int) -> None:
         if self._model is not None:
-            self._model.to("cpu" if device_type == "cpu" else torch.device("cuda", device_id))
+            device = torch.device("cpu") if device_type == "cpu" else torch.device("cuda", device_id)
+            self._model.to(device)
+            self.zeros.to(device)
             self._plan = None
 
     def copy(self) -> DistilBertShim:
@@ -382,8 +401,9 @@ class DistilBertShim(Shim):
         return copy.deepcopy(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        # The plan's blocked weights can be neither copied nor pickled; they are made again when they are needed.
-        return {**self.__dict__, "_plan": None}
+        # The plan's blocked weights can be neither copied nor pickled; they are made again when they are needed. A pruning
+        # that goes on goes on here alone.
+        return {**self.__dict__, "_plan": None, "zeros": self.zeros.fixed()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -420,11 +440,14 @@ class DistilBertShim(Shim):
         assert self.tokenizer is not None
         weights = {name: value.detach().cpu().contiguous() for name, value in encoder.state_dict().items()}
         about = {"format": FORMAT, "config": encoder.config.to_dict(), "tokenizer": self.tokenizer.to_dict()}
+        if self.zeros:
+            about |= {"format": SPARSE_FORMAT, "needs": SPARSE_NEEDS}
+            weights = sparse.compress(weights, self.zeros.pruned)
         # One entry: safetensors writes several in random order, and equal encoders should be equal files.
         return weights, {METADATA: json.dumps(about)}
 
     def from_disk(self, path: str | Path) -> DistilBertShim:
-        self._adopt(read_component(path))
+        self.adopt(read_component(path))
         return self
 
 
