@@ -153,11 +153,12 @@ def _set_sentences(doc: Doc, offsets: Sequence[tuple[int, int]]) -> list[int]:
         # Tokens of white space that stand before its first word belong to it, unless they hang on the sentence before.
         with_word = bisect_right(first_characters, end - len(words)) - 1
         starts.append(min(bisect_left(first_characters, start), with_word) if words else -1)
-    ordered = sorted({0, *starts} - {-1})
+    known = set(starts) - {-1}
+    if not known or not doc[: min(known)].text.isspace():
+        known.add(0)
+    ordered = sorted(known)
     for token in doc:
-        token.is_sent_start = token.i == 0
-    for start in ordered:
-        doc[start].is_sent_start = True
+        token.is_sent_start = token.i == 0 or token.i in ordered[1:]
     return [ordered.index(start) if start >= 0 else -1 for start in starts]
 
 

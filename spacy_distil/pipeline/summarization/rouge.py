@@ -10,6 +10,7 @@ from typing import Any
 from spacy.training import Example
 
 from spacy_distil.errors import ComponentError
+from spacy_distil.pipeline.mean_score import MeanScore
 
 TYPES = ("rouge1", "rouge2", "rougeL")
 REMEMBERED = 2**16
@@ -40,7 +41,7 @@ def score_summaries(examples: Iterable[Example], **_: Any) -> dict[str, Any]:
         summary, references = example.predicted._.summary, find_references(example.reference._.summaries)
         if summary is not None and references:
             found.append(score_best(" ".join(span.text for span in summary), references, example.reference.lang_))
-    return {f"{kind}_f": sum(scores[kind] for scores in found) / len(found) if found else None for kind in TYPES}
+    return {f"{kind}_f": MeanScore.of([scores[kind] for scores in found]) for kind in TYPES}
 
 
 def make_summary_scorer() -> Callable[..., dict[str, Any]]:
