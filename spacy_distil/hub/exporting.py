@@ -99,9 +99,11 @@ def prepare_export(nlp: Language, component: str | None = None) -> Export:
         return Export(name, head, head.write(pipe, shim))
     (encoder,) = (head for head in HEADS if head.suffix == bare.SUFFIX)
     folder = bare.write(pipe, shim)
+    architecture = nlp.config["components"].get(name, {}).get("model", {}).get("@architectures")
     note = (
-        f"Hugging Face has no head for {name!r}, a {type(pipe).__name__}: what is written is the encoder alone, a "
-        f"{folder.architecture}."
+        f"Hugging Face has no head for {name!r}, a {type(pipe).__name__} of the architecture {architecture}: what is written is "
+        f"the encoder alone, a {folder.architecture}. There is one for text classifiers of spacy-distil.TextCatCls.v1, and for "
+        "tagger and entity_tagger of spacy.Tagger.v2."
     )
     return Export(name, encoder, HubFolder(folder.checkpoint, folder.architecture, notes=(note,)))
 

@@ -127,7 +127,7 @@ def test_of_a_component_without_a_class_the_encoder_alone_is_written(build, tmp_
     ner.add_label("PER")
     nlp.initialize()
     export = prepare_export(nlp, "ner")
-    assert "no head for 'ner', a EntityRecognizer: what is written is the encoder alone" in export.notes[0]
+    assert "no head for 'ner', a EntityRecognizer of the architecture spacy.TransitionBasedParser.v2" in export.notes[0]
     export.write(tmp_path / "written")
     doc = nlp("The film")
     hidden = outputs(tmp_path / "written", doc.text)["last_hidden_state"][0][1:-1]

@@ -256,6 +256,7 @@ class MaskedLanguageModel(TrainablePipe):
         weights = {name: xp2torch(self.model.get_param(name)).cpu().contiguous() for name in PARAMETERS}
         draft = path.with_name(f".{HEAD}")
         safetensors.torch.save_file(weights, draft)
+        draft.chmod(0o644)
         os.replace(draft, path.with_name(HEAD))
 
     def from_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> "MaskedLanguageModel":
