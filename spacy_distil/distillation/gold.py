@@ -22,6 +22,7 @@ from spacy.tokens import Doc, Span
 
 from spacy_distil.distillation.errors import DistillationError
 from spacy_distil.pipeline.entity_tagger import EntityTagger
+from spacy_distil.pipeline.question_answering.component import QuestionAnswering
 from spacy_distil.pipeline.summarization.component import Summarizer
 from spacy_distil.pipeline.summarization.labels import has_labels
 
@@ -89,6 +90,11 @@ def _(pipe: EntityLinker, reference: Doc) -> bool:
 @has_gold.register
 def _(pipe: Summarizer, reference: Doc) -> bool:
     return has_labels(reference)
+
+
+@has_gold.register
+def _(pipe: QuestionAnswering, reference: Doc) -> bool:
+    return any(question.get("answers") is not None for question in reference._.questions or [])
 
 
 @singledispatch
@@ -164,6 +170,16 @@ def _(pipe: EntityLinker, source: Doc, target: Doc) -> None:
 @take_over.register
 def _(pipe: Summarizer, source: Doc, target: Doc) -> None:
     target._.summaries = [" ".join(span.text for span in source._.summary)]
+
+
+@take_over.register
+def _(pipe: QuestionAnswering, source: Doc, target: Doc) -> None:
+    questions = target._.questions or []
+    said = source._.ask([question["question"] for question in questions], component=pipe.name) if questions else []
+    target._.questions = [
+        {**question, "answers": [{"text": a.text, "start": a.start_char} for a in answers if a.span is not None]}
+        for question, answers in zip(questions, said, strict=True)
+    ]
 
 
 def _copy(source: Any, target: Any, attributes: list[int]) -> None:

@@ -29,6 +29,7 @@ from spacy_distil.distillation.lessons import Answer, Array, Lesson
 from spacy_distil.distillation.pipes import (
     linker,
     masked_lm,
+    question_answering,
     span_finder,
     spancat,
     summarizer,
@@ -37,6 +38,7 @@ from spacy_distil.distillation.pipes import (
     transition,
 )
 from spacy_distil.pipeline.masked_lm.component import MaskedLanguageModel
+from spacy_distil.pipeline.question_answering.component import QuestionAnswering
 from spacy_distil.pipeline.summarization.component import Summarizer
 
 ENTRY_POINTS = "spacy_distil_distillers"
@@ -75,6 +77,13 @@ DISTILLERS = (
     Distiller(EntityLinker, linker.check, linker.ask, linker.update, linker.premises),
     Distiller(Summarizer, summarizer.check, summarizer.ask, summarizer.update, summarizer.premises),
     Distiller(MaskedLanguageModel, masked_lm.check, masked_lm.ask, masked_lm.update, masked_lm.premises),
+    Distiller(
+        QuestionAnswering,
+        question_answering.check,
+        question_answering.ask,
+        question_answering.update,
+        question_answering.premises,
+    ),
 )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import count
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -64,26 +65,27 @@ def make_answers(
         yield found
 
 
-_components: WeakValueDictionary[tuple[int, str], QuestionAnswering] = WeakValueDictionary()
-"""By the id of their vocabulary, which they keep alive, and by name."""
+_components: WeakValueDictionary[int, QuestionAnswering] = WeakValueDictionary()
+"""All components that are left, in the order in which they were made."""
+_numbers = count()
 
 
 def register(component: QuestionAnswering) -> None:
-    """Let the Docs of the component's vocabulary be asked by it."""
-    _components[id(component.vocab), component.name] = component
+    """Let the Docs of the component's vocabularies be asked by it."""
+    _components[next(_numbers)] = component
     if not Doc.has_extension(ASK):
         Doc.set_extension(ASK, method=ask)
 
 
-def ask(doc: Doc, question: str, top_k: int = 1, component: str | None = None) -> list[Answer]:
-    """`doc._.ask`: the answers to a question, best first.
+def ask(doc: Doc, question: str | Sequence[str], top_k: int = 1, component: str | None = None) -> list[Any]:
+    """`doc._.ask`: the answers to a question, best first; to several questions, a list for each.
 
     top_k: the most answers.
     component: the name of the one that answers, where the pipeline has several.
     RAISES: ComponentError where there is none, or several of which none is named.
     """
-    # A name alone can't tell two components of pipelines that share a vocabulary: the last one made has it.
-    able = {name: pipe for (vocab, name), pipe in list(_components.items()) if vocab == id(doc.vocab)}
+    every = list(_components.values())
+    able = {pipe.name: pipe for pipe in every if any(vocab is doc.vocab for vocab in pipe.vocabs)}
     if component is None and len(able) == 1:
         component = next(iter(able))
     if component not in able:

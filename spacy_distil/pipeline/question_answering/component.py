@@ -127,6 +127,8 @@ class QuestionAnswering(TrainablePipe):
         self.max_answer_length = max_answer_length
         self.no_answer_threshold = no_answer_threshold
         self.questions_per_doc = questions_per_doc
+        # A component that comes from another pipeline keeps that one's vocabulary: the Docs that it meets say where it is.
+        self.vocabs = [vocab]
         register_references()
         answers.register(self)
 
@@ -145,6 +147,11 @@ class QuestionAnswering(TrainablePipe):
         assert shim.encoder is not None  # an error where it has no weights yet
         assert shim.tokenizer is not None
         return shim.tokenizer
+
+    @property
+    def window_length(self) -> int:
+        """`max_length`, or less where the encoder takes less."""
+        return min(self.max_length, self.tokenizer.max_length)
 
     # Prediction
 
@@ -181,16 +188,18 @@ class QuestionAnswering(TrainablePipe):
             [doc.text for doc in docs],
             questions,
             self.tokenizer,
-            max_length=min(self.max_length, self.tokenizer.max_length),
+            max_length=self.window_length,
             stride=self.stride,
             names=names,
         )
 
     def __call__(self, doc: Doc) -> Doc:
+        if all(doc.vocab is not vocab for vocab in self.vocabs):
+            self.vocabs.append(doc.vocab)
         return doc
 
     def pipe(self, stream: Iterable[Doc], *, batch_size: int = 128) -> Iterator[Doc]:
-        yield from stream
+        yield from map(self, stream)
 
     # Training
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from spacy_distil.errors import CorpusError
 from spacy_distil.pipeline.question_answering.spans import log_softmax
 from spacy_distil.pipeline.question_answering.windows import Floats3d, Windows
+
+Item = TypeVar("Item")
 
 
 class GoldAnswer(NamedTuple):
@@ -56,8 +58,8 @@ class Question:
         return [a for a in self.answers or () if not a.text or a.start < 0 or not passage.startswith(a.text, a.start)]
 
 
-def draw(questions: Sequence[Question], n_drawn: int) -> list[Question]:
-    """At most `n_drawn` of the questions, at random, in their order; all for 0."""
+def draw(questions: Sequence[Item], n_drawn: int) -> list[Item]:
+    """At most `n_drawn` of them, at random, in their order; all for 0."""
     if not n_drawn or len(questions) <= n_drawn:
         return list(questions)
     return [questions[i] for i in sorted(random.sample(range(len(questions)), n_drawn))]
@@ -68,14 +70,17 @@ def cross_entropy(
 ) -> tuple[float, NDArray[np.float32]]:
     """The cross entropy of start and end, summed over windows, and its gradient with respect to the logits, (pieces, 2).
 
-    Where annotators disagree, each answer has its share of the probability.
+    Where annotators disagree, each answer has its share of the probability. A question whose answers nobody has said counts for
+    nothing.
 
     questions: those of the windows.
     logits: (pieces, 2).
     """
     targets = make_targets(windows, questions)
     log_q = log_softmax(windows.gather(logits))
-    return -float((targets * log_q).sum(dtype=np.float64)), windows.scatter(np.exp(log_q) - targets)
+    return -float((targets * log_q).sum(dtype=np.float64)), windows.scatter(
+        np.exp(log_q) * targets.sum(axis=-1, keepdims=True) - targets
+    )
 
 
 def make_targets(windows: Windows, questions: Sequence[Question]) -> Floats3d:
@@ -97,7 +102,8 @@ def make_targets(windows: Windows, questions: Sequence[Question]) -> Floats3d:
     columns = np.where(inside[:, None], spans[answer] - windows.starts[window, None] + 1, 0)
     for edge in range(2):
         np.add.at(targets[edge], (window, columns[:, edge]), share[answer])
-    targets[:, n_answers == 0, 0] = 1.0
+    is_unanswerable = np.array([question.answers == () for question in questions], dtype=bool)[windows.questions]
+    targets[:, is_unanswerable, 0] = 1.0
     return targets
 
 

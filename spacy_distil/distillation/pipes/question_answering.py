@@ -1,0 +1,116 @@
+"""Distils `distilbert_qa`: for each question, where its answer starts and where it ends.
+
+The teacher scores the student's own sequences of pieces, so both need the same vocabulary. What it says of a Doc covers all of
+its questions, be they answered in the corpus or not, so that answers which are kept serve whichever of them are drawn.
+"""
+
+from collections.abc import Sequence
+
+import numpy
+import torch
+from spacy.tokens import Doc
+from spacy.training import Example
+from thinc.api import set_dropout_rate, to_numpy
+
+from spacy_distil.distillation.batch import Batch
+from spacy_distil.distillation.errors import DistillationError
+from spacy_distil.distillation.heads import Head, mean_logits
+from spacy_distil.distillation.lessons import Answer, Array, Lesson
+from spacy_distil.distillation.losses import softmax_kl
+from spacy_distil.encoder.sequences import Sequences
+from spacy_distil.pipeline.question_answering.component import QuestionAnswering
+from spacy_distil.pipeline.question_answering.gold import cross_entropy, draw
+from spacy_distil.pipeline.question_answering.windows import Windows
+
+
+def check(student: QuestionAnswering, teacher: QuestionAnswering) -> None:
+    own, other = (pipe.tokenizer.tokenizer.get_vocab(with_added_tokens=True) for pipe in (student, teacher))
+    if own != other:
+        differ = sorted(piece for piece in own.keys() | other.keys() if own.get(piece) != other.get(piece))
+        raise DistillationError(
+            f"Component '{student.name}': the teacher reads other word pieces than the student; {len(differ)} differ, such as "
+            f"{', '.join(map(repr, differ[:3]))}. The teacher scores each piece of the student's: start both from checkpoints "
+            "with the same vocabulary."
+        )
+    longest, limit = student.window_length, teacher.tokenizer.max_length
+    if longest > limit:
+        raise DistillationError(
+            f"Component '{student.name}': the student's windows have up to {longest} pieces, and the teacher takes {limit}. "
+            f"Set max_length = {limit} for the student."
+        )
+
+
+def premises(student: QuestionAnswering, examples: Sequence[Example]) -> list[Array]:
+    """(pieces, 3): id, token type, and number of the sequence, of all sequences of a Doc."""
+    questions = student.find_questions(examples, answered=False)
+    windows = student.make_training_windows(examples, questions)
+    lengths = numpy.asarray(windows.sequences.lengths, dtype="int64")
+    docs = windows.docs[windows.questions]
+    first = numpy.searchsorted(docs, numpy.arange(len(examples)))  # window of each Doc
+    number = numpy.repeat(numpy.arange(len(lengths)) - first[docs], lengths)
+    types = windows.sequences.types
+    assert types is not None
+    columns = numpy.stack([windows.sequences.ids.numpy(), types.numpy(), number], axis=1)
+    return numpy.split(columns, numpy.searchsorted(numpy.repeat(docs, lengths), numpy.arange(1, len(examples))))
+
+
+def ask(teacher: QuestionAnswering, docs: Sequence[Doc], premises: Sequence[Array]) -> list[Answer]:
+    """logits: (pieces, 2), start and end."""
+    rows: Array = numpy.concatenate([to_numpy(columns) for columns in premises])
+    ids, types = (torch.from_numpy(numpy.ascontiguousarray(rows[:, i])) for i in range(2))
+    lengths = [n for columns in premises for n in numpy.bincount(to_numpy(columns)[:, 2]).tolist()]
+    logits = teacher.model.predict(Sequences(ids, tuple(lengths), types))
+    ends = numpy.cumsum([len(columns) for columns in premises])
+    return [{"logits": part} for part in teacher.model.ops.xp.split(logits, ends[:-1].tolist())]
+
+
+def update(student: QuestionAnswering, lessons: Sequence[Lesson], batch: Batch) -> float:
+    """Both losses are sums over windows: of the divergence of start and end from the teacher's over the window's pieces and
+    `[CLS]`, and of the component's own cross entropy, where answers are known."""
+    every = student.find_questions(batch.examples, answered=False)
+    numbers = [draw(range(len(row)), student.questions_per_doc) for row in every]
+    questions = [[row[i] for i in chosen] for row, chosen in zip(every, numbers, strict=True)]
+    has_gold = any(question.answers is not None for row in questions for question in row)
+    gold_weight = batch.gold_weight if has_gold else 0.0
+    windows = student.make_training_windows(batch.examples, questions)
+    if not (lessons or gold_weight) or not len(windows.questions):
+        return 0.0
+    set_dropout_rate(student.model, batch.drop)
+    scores, backprop = student.model.begin_update(windows.sequences)
+    logits = to_numpy(scores)
+    gradient = numpy.zeros_like(logits)
+    loss = 0.0
+    if lessons:
+        whole = student.make_training_windows(batch.examples, every)
+        starts = numpy.cumsum([0, *map(len, every)])
+        drawn = [start + i for start, chosen in zip(starts, numbers, strict=False) for i in chosen]
+        soft, d_soft = _soft_loss(windows, logits, _teacher_logits(whole, drawn, lessons), batch.temperature)
+        gradient += batch.soft_weight * d_soft
+        loss += batch.soft_weight * soft
+    if gold_weight:
+        gold, d_gold = cross_entropy(windows, [question for row in questions for question in row], logits)
+        gradient += gold_weight * d_gold
+        loss += gold_weight * gold
+    backprop(student.model.ops.asarray2f(gradient))
+    return loss
+
+
+def _teacher_logits(whole: Windows, drawn: Sequence[int], lessons: Sequence[Lesson]) -> list[Array]:
+    """What each teacher says of the sequences of the questions that were drawn, (pieces, 2).
+
+    whole: the windows of all questions.
+    """
+    is_drawn = numpy.repeat(numpy.isin(whole.questions, drawn), whole.sequences.lengths)
+    return [
+        numpy.concatenate([to_numpy(answer["logits"]) for answer in lesson.answers])[is_drawn] for lesson in lessons
+    ]
+
+
+def _soft_loss(windows: Windows, student: Array, teachers: Sequence[Array], temperature: float) -> tuple[float, Array]:
+    """student: logits, (pieces, 2). RETURNS: the divergence summed over windows, and its gradient, (pieces, 2)."""
+    own, *others = (windows.gather(logits) for logits in (student, *teachers))
+    shape = own.shape
+    rows = (-1, shape[-1])
+    taught = mean_logits(Head.SOFTMAX, [logits.reshape(rows) for logits in others])
+    loss, gradient = softmax_kl(own.reshape(rows), taught, temperature)
+    return loss, windows.scatter(gradient.reshape(shape))
