@@ -101,9 +101,9 @@ def prepare_export(nlp: Language, component: str | None = None) -> Export:
     folder = bare.write(pipe, shim)
     architecture = nlp.config["components"].get(name, {}).get("model", {}).get("@architectures")
     note = (
-        f"Hugging Face has no head for {name!r}, a {type(pipe).__name__} of the architecture {architecture}: what is written is "
-        f"the encoder alone, a {folder.architecture}. There is one for text classifiers of spacy-distil.TextCatCls.v1, and for "
-        "tagger and entity_tagger of spacy.Tagger.v2."
+        f"Hugging Face has no head for {name!r}, a {type(pipe).__name__} of the architecture {architecture}: what is written "
+        f"is the encoder alone, a {folder.architecture}. There is one for text classifiers of spacy-distil.TextCatCls.v1, and "
+        "for tagger and entity_tagger of spacy.Tagger.v2."
     )
     return Export(name, encoder, HubFolder(folder.checkpoint, folder.architecture, notes=(note,)))
 
