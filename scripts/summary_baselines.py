@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Annotated
 
 import spacy
@@ -22,20 +23,20 @@ DRAWS = 10
 def summary_baselines(
     corpus: Annotated[Path, typer.Argument(help="A .spacy or .jsonl file of texts with sentences and summaries")],
     pipelines: Annotated[
-        list[str] | None, typer.Argument(help="NAME=PIPELINE, such as teacher=training/model-best")
+        list[str] | None, typer.Argument(help="NAME=PIPELINE; those of one name are runs of one kind")
     ] = None,
     sentences: Annotated[int, typer.Option(help="How many sentences the baselines take")] = 1,
     output: Annotated[Path | None, typer.Option(help="Where to write the table")] = None,
 ) -> None:
     examples = list(summary_corpus(str(corpus))(spacy.blank("en")))
     generator = random.Random(0)
-    draws = [measure(examples, lambda doc, _: draw(doc, sentences, generator)) for _ in range(DRAWS)]
-    rows = {
-        "first": measure(examples, lambda doc, _: [sent.text for sent in doc.sents][:sentences]),
-        f"random, mean of {DRAWS}": {kind: sum(scores[kind] for scores in draws) / DRAWS for kind in draws[0]},
-        **{name: evaluate(path, corpus) for name, path in (pair.split("=", 1) for pair in pipelines or [])},
-        "oracle": measure(examples, lambda doc, references: find_best(doc, references, sentences)),
+    rows: dict[str, list[Scores]] = {
+        "first": [measure(examples, lambda doc, _: [sent.text for sent in doc.sents][:sentences])],
+        "random": [measure(examples, lambda doc, _: draw(doc, sentences, generator)) for _ in range(DRAWS)],
     }
+    for name, path in (pair.split("=", 1) for pair in pipelines or []):
+        rows.setdefault(name, []).append(evaluate(path, corpus))
+    rows["oracle"] = [measure(examples, lambda doc, references: find_best(doc, references, sentences))]
     table = to_markdown(rows)
     print(table)
     if output is not None:
@@ -70,11 +71,18 @@ def evaluate(pipeline: str, corpus: Path) -> Scores:
     return {kind: scores[kind] for kind in ("rouge1_f", "rouge2_f", "rougeL_f")}
 
 
-def to_markdown(rows: dict[str, Scores]) -> str:
-    kinds = list(next(iter(rows.values())))
+def to_markdown(rows: dict[str, list[Scores]]) -> str:
+    """A row for each kind of summary; of several runs the mean and the standard deviation."""
+    kinds = list(rows["first"][0])
     lines = [["", *kinds], ["---"] * (len(kinds) + 1)]
-    lines += [[name, *(f"{100 * scores[kind]:.1f}" for kind in kinds)] for name, scores in rows.items()]
+    for name, runs in rows.items():
+        label = name if len(runs) == 1 else f"{name} ({len(runs)} runs)"
+        lines.append([label, *(to_text([100 * scores[kind] for scores in runs]) for kind in kinds)])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def to_text(values: Sequence[float]) -> str:
+    return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
 
 
 if __name__ == "__main__":
