@@ -10,7 +10,7 @@ from spacy.language import Language
 from spacy_distil.encoder.precision import Precision, check_precision
 from spacy_distil.errors import CheckpointError
 from spacy_distil.hub.heads import head_of_architecture
-from spacy_distil.hub.heads.head import Setting
+from spacy_distil.hub.heads.head import ENCODER, Setting
 from spacy_distil.hub.model import read_model
 
 
@@ -34,6 +34,8 @@ def import_model(
     Raises CheckpointError for everything that is missing, damaged or not supported, EncoderError for an unknown precision.
     """
     check_precision(precision)
+    if component == ENCODER:
+        raise CheckpointError(f"The encoder is called {component!r} already: give the head's component another name.")
     architecture, source = read_model(name, revision)
     head = head_of_architecture(architecture, name)
     try:

@@ -158,3 +158,7 @@ def test_a_bert_of_old_names_is_read(save_head):
 
 def test_an_answer_has_a_start_and_an_end(save_head):
     fails(save_head("bert", "QuestionAnswering", num_labels=3), "head of 3 rows, where two are expected")
+
+
+def test_the_head_can_not_have_the_encoders_name(classifier):
+    fails(classifier, "called 'distilbert' already", component="distilbert")

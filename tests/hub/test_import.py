@@ -40,6 +40,21 @@ def test_a_multi_label_classifier_scores_as_transformers(save_head, model_type):
         assert nlp(text).cats == pytest.approx(scores(classify, text), abs=EXACT)
 
 
+def test_a_single_label_that_holds_or_not_scores_as_transformers(save_head):
+    problem = "multi_label_classification"
+    folder = save_head("bert", "SequenceClassification", labels=["toxic"], problem_type=problem)
+    nlp, _ = import_model(str(folder))
+    expected = scores(pipeline("text-classification", model=str(folder)), TEXTS[0])
+    assert nlp(TEXTS[0]).cats == pytest.approx(expected, abs=EXACT)
+
+
+def test_a_classifier_of_sentiment_sets_the_sentiment(save_head):
+    folder = save_head("distilbert", "SequenceClassification", labels=["NEGATIVE", "POSITIVE"])
+    doc = import_model(str(folder))[0](TEXTS[1])
+    assert doc.sentiment == pytest.approx(doc.cats["POSITIVE"] - doc.cats["NEGATIVE"])
+    assert doc.sentiment
+
+
 @pytest.mark.parametrize("labels", [TAGS, ["O", "PER", "LOC"]], ids=["BIO", "plain"])
 def test_a_token_classifier_finds_the_entities_of_transformers(save_head, model_type, labels):
     folder = save_head(model_type, "TokenClassification", labels=labels)

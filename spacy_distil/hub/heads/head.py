@@ -17,6 +17,8 @@ from spacy_distil.hub.model import HubFolder, HubModel
 Floats = NDArray[Any]
 Run = Callable[..., Mapping[str, Floats]]  # from a text, or a question and its passage
 
+ENCODER = "distilbert"  # the name of the component that a head listens to
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -42,7 +44,7 @@ class Setting:
         }
 
     def add_encoder(self, nlp: Language, source: HubModel, pooling: Pooling = "mean") -> None:
-        nlp.add_pipe("distilbert", config={"model": self.encoder(source, pooling=pooling)})
+        nlp.add_pipe(ENCODER, config={"model": self.encoder(source, pooling=pooling)})
 
 
 @dataclass(frozen=True)
