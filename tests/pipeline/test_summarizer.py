@@ -82,6 +82,11 @@ def test_a_sentence_of_white_space_is_never_chosen_and_takes_no_place(nlp: Langu
     ]
 
 
+def test_no_docs_are_fine(nlp: Language) -> None:
+    assert nlp.get_pipe("head").predict([]) == []
+    assert list(nlp.pipe([])) == []
+
+
 def test_docs_together_are_scored_as_each_alone(nlp: Language) -> None:
     docs = [example.predicted for example in reports(9, vocab=nlp.vocab)]
     together = [saliences(doc) for doc in nlp.pipe([doc.copy() for doc in docs], batch_size=4)]

@@ -124,8 +124,8 @@ class Summarizer(TrainablePipe):
         docs = list(docs)
         sentences = [find_sentences(doc, self.name) for doc in docs]
         saliences = to_numpy(self.model.ops.sigmoid(self.predict_logits(docs, sentences)))[:, 0]
-        ends = numpy.cumsum([len(spans) for spans in sentences])
-        return list(zip(sentences, numpy.split(saliences, ends[:-1]), strict=True))
+        ends = numpy.cumsum([len(spans) for spans in sentences], dtype="int64")
+        return list(zip(sentences, numpy.split(saliences, ends), strict=False))  # behind the last end there is nothing
 
     def predict_logits(self, docs: Sequence[Doc], sentences: Sequence[Spans]) -> Floats2d:
         """(sentences of all Docs, 1)"""
