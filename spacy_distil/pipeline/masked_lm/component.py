@@ -33,6 +33,7 @@ from spacy_distil.pipeline.masked_lm.model import PARAMETERS, cross_entropy
 
 EXTENSION = "masks"
 ENCODER, HEAD = "model.safetensors", "head.safetensors"
+SCORED_AT_ONCE = 16  # texts
 MASKS_AT_ONCE = 256  # each has a score for every piece of the vocabulary
 
 default_model_config = """
@@ -227,15 +228,22 @@ class MaskedLanguageModel(TrainablePipe):
         """How well masked pieces are found again: `mlm_accuracy`, the share of those that are the likeliest, and
         `mlm_perplexity`. A text has the same masks each time."""
         loss, n_right, n_masks = 0.0, 0, 0
-        for example in examples:
-            ids = self.read([example.reference])
-            masks = self.draw(ids, _generator(example.reference.text))
-            if len(masks[0]):
-                scores = self.predict_masks([show_masks(ids[0], masks[0])], [masks[0][:, 0]])
-                targets = ids[0][masks[0][:, 0]]
-                loss += cross_entropy(scores, targets)[0]
-                n_right += int((xp2torch(scores).argmax(dim=1).cpu().numpy() == targets).sum())
-                n_masks += len(targets)
+        for batch in util.minibatch(examples, SCORED_AT_ONCE):
+            docs = [example.reference for example in batch]
+            ids = self.read(docs)
+            masks = [
+                of_text
+                for row, doc in zip(ids, docs, strict=True)
+                for of_text in self.draw([row], _generator(doc.text))
+            ]
+            if not any(len(of_text) for of_text in masks):
+                continue
+            shown = [show_masks(row, of_text) for row, of_text in zip(ids, masks, strict=True)]
+            scores = self.predict_masks(shown, [of_text[:, 0] for of_text in masks])
+            targets = np.concatenate([row[of_text[:, 0]] for row, of_text in zip(ids, masks, strict=True)])
+            loss += cross_entropy(scores, targets)[0]
+            n_right += int((xp2torch(scores).argmax(dim=1).cpu().numpy() == targets).sum())
+            n_masks += len(targets)
         if not n_masks:
             return {}
         return {"mlm_accuracy": n_right / n_masks, "mlm_perplexity": float(np.exp(loss / n_masks))}
