@@ -43,7 +43,7 @@ def check(student: QuestionAnswering, teacher: QuestionAnswering) -> None:
 def premises(student: QuestionAnswering, examples: Sequence[Example]) -> list[Array]:
     """(pieces, 3): id, token type, and number of the sequence, of all sequences of a Doc."""
     questions = student.find_questions(examples, answered=False)
-    windows = student.make_training_windows(examples, questions)
+    windows = student.make_example_windows(examples, questions)
     lengths = numpy.asarray(windows.sequences.lengths, dtype="int64")
     docs = windows.docs[windows.questions]
     first = numpy.searchsorted(docs, numpy.arange(len(examples)))  # window of each Doc
@@ -72,7 +72,7 @@ def update(student: QuestionAnswering, lessons: Sequence[Lesson], batch: Batch) 
     questions = [[row[i] for i in chosen] for row, chosen in zip(every, numbers, strict=True)]
     has_gold = any(question.answers is not None for row in questions for question in row)
     gold_weight = batch.gold_weight if has_gold else 0.0
-    windows = student.make_training_windows(batch.examples, questions)
+    windows = student.make_example_windows(batch.examples, questions)
     if not (lessons or gold_weight) or not len(windows.questions):
         return 0.0
     set_dropout_rate(student.model, batch.drop)
@@ -81,7 +81,7 @@ def update(student: QuestionAnswering, lessons: Sequence[Lesson], batch: Batch) 
     gradient = numpy.zeros_like(logits)
     loss = 0.0
     if lessons:
-        whole = student.make_training_windows(batch.examples, every)
+        whole = student.make_example_windows(batch.examples, every)
         starts = numpy.cumsum([0, *map(len, every)])
         drawn = [start + i for start, chosen in zip(starts, numbers, strict=False) for i in chosen]
         soft, d_soft = _soft_loss(windows, logits, _teacher_logits(whole, drawn, lessons), batch.temperature)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from spacy_distil.encoder.sequences import Sequences
 from spacy_distil.encoder.shim import DistilBertShim
 from spacy_distil.encoder.tokenizer import PieceTokenizer
 from spacy_distil.errors import ComponentError
-from spacy_distil.pipeline.question_answering import answers
+from spacy_distil.pipeline.question_answering.answers import ASK, Answer, make_answers, register
 from spacy_distil.pipeline.question_answering.gold import Question, cross_entropy, draw
 from spacy_distil.pipeline.question_answering.metrics import best, exact_match, f1
 from spacy_distil.pipeline.question_answering.spans import find_spans
@@ -50,7 +50,7 @@ DEFAULT_MODEL = Config().from_str(default_model_config)["model"]
 
 @Language.factory(
     "distilbert_qa",
-    assigns=[f"doc._.{answers.ASK}"],
+    assigns=[f"doc._.{ASK}"],
     default_config={
         "model": DEFAULT_MODEL,
         "max_length": 384,
@@ -130,12 +130,12 @@ class QuestionAnswering(TrainablePipe):
         # A component that comes from another pipeline keeps that one's vocabulary: the Docs that it meets say where it is.
         self.vocabs = [vocab]
         register_references()
-        answers.register(self)
+        register(self)
 
     def __setstate__(self, state: Any) -> None:
         super().__setstate__(state)  # type: ignore[misc]
         register_references()
-        answers.register(self)
+        register(self)
 
     @property
     def shim(self) -> DistilBertShim:
@@ -171,14 +171,17 @@ class QuestionAnswering(TrainablePipe):
         if top_k < 1:
             raise ComponentError(f"top_k = {top_k} has to be at least 1.")
         asked = [[each] if isinstance(each, str) else list(each) for each in questions]
-        windows = self.make_windows(docs, asked)
-        logits = to_numpy(self.model.predict(windows.sequences))
-        spans = find_spans(windows, logits, top_k=top_k, max_answer_length=self.max_answer_length)
-        found = answers.make_answers(docs, windows, spans, top_k=top_k, threshold=self.no_answer_threshold)
+        found = self.find_answers(docs, self.make_windows(docs, asked), top_k)
         return [
             next(found) if isinstance(given, str) else list(islice(found, len(each)))
             for given, each in zip(questions, asked, strict=True)
         ]
+
+    def find_answers(self, docs: Sequence[Doc], windows: Windows, top_k: int) -> Iterator[list[Answer]]:
+        """The answers to each question of the windows, in their order."""
+        logits = to_numpy(self.model.predict(windows.sequences))
+        spans = find_spans(windows, logits, top_k=top_k, max_answer_length=self.max_answer_length)
+        return make_answers(docs, windows, spans, top_k=top_k, threshold=self.no_answer_threshold)
 
     def make_windows(
         self, docs: Sequence[Doc], questions: Sequence[Sequence[str]], names: Sequence[Sequence[str]] | None = None
@@ -217,7 +220,7 @@ class QuestionAnswering(TrainablePipe):
         examples = list(examples)
         validate_examples(examples, "QuestionAnswering.update")
         questions = [draw(row, self.questions_per_doc) for row in self.find_questions(examples)]
-        windows = self.make_training_windows(examples, questions)
+        windows = self.make_example_windows(examples, questions)
         if not len(windows.questions):
             return losses
         set_dropout_rate(self.model, drop)
@@ -248,7 +251,8 @@ class QuestionAnswering(TrainablePipe):
             found.append([row for row in rows if row.answers is not None or not answered])
         return found
 
-    def make_training_windows(self, examples: Sequence[Example], questions: Sequence[Sequence[Question]]) -> Windows:
+    def make_example_windows(self, examples: Sequence[Example], questions: Sequence[Sequence[Question]]) -> Windows:
+        """The windows of questions about the predicted Docs, which errors call by their ids."""
         docs = [example.predicted for example in examples]
         texts = [[question.text for question in row] for row in questions]
         return self.make_windows(docs, texts, [[question.name for question in row] for row in questions])
@@ -274,12 +278,11 @@ class QuestionAnswering(TrainablePipe):
         """
         examples = list(examples)
         questions = self.find_questions(examples)
-        texts = [[question.text for question in row] for row in questions]
-        said = self.answer([example.predicted for example in examples], texts)
+        docs = [example.predicted for example in examples]
+        said = self.find_answers(docs, self.make_example_windows(examples, questions), top_k=1)
         pairs = [
-            ([answer.text for answer in question.answers or []], answers[0].text)
-            for row, given in zip(questions, said, strict=True)
-            for question, answers in zip(row, given, strict=True)
+            ([gold.text for gold in question.answers or []], answers[0].text)
+            for question, answers in zip(chain.from_iterable(questions), said, strict=True)
         ]
         metrics = {"qa_exact_match": exact_match, "qa_f1": f1}
         return {
