@@ -1,0 +1,1 @@
+"""Smaller models: parts of an encoder removed for good, or weights set to zero. Knows nothing of the command line."""

@@ -1,0 +1,44 @@
+"""The encoders of a pipeline: the shared ones, and those inside components."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from spacy.language import Language
+from thinc.api import Model
+
+from spacy_distil.compression.errors import CompressionError
+from spacy_distil.encoder.checkpoint import Checkpoint
+from spacy_distil.encoder.shim import DistilBertShim
+
+
+def find_encoders(nlp: Language) -> dict[str, DistilBertShim]:
+    """Each encoder by the name of its component, `NAME 2` for a second one in it.
+
+    RAISES: CompressionError where there is none.
+    """
+    found: dict[str, DistilBertShim] = {}
+    for name, pipe in nlp.components:
+        for i, shim in enumerate(encoders_of(pipe), start=1):
+            if not any(shim is other for other in found.values()):
+                found[name if i == 1 else f"{name} {i}"] = shim
+    if not found:
+        raise CompressionError(
+            f"There is no DistilBERT or BERT encoder in the pipeline to make smaller: it has "
+            f"{', '.join(nlp.component_names) or 'no components'}. Distil it into a pipeline with a `distilbert` first."
+        )
+    return found
+
+
+def encoders_of(pipe: Any) -> list[DistilBertShim]:
+    """The encoders in a component's model; a listener has none."""
+    model = getattr(pipe, "model", None)
+    nodes = model.walk() if isinstance(model, Model) else ()
+    return [shim for node in nodes for shim in node.shims if isinstance(shim, DistilBertShim)]
+
+
+def to_checkpoint(shim: DistilBertShim) -> Checkpoint:
+    """The encoder as it is now; the tensors are its own."""
+    encoder, tokenizer = shim.encoder, shim.tokenizer
+    assert tokenizer is not None
+    return Checkpoint(encoder.config, encoder.state_dict(), tokenizer, sparse=bool(shim.zeros))

@@ -1,0 +1,115 @@
+"""A trained pipeline with smaller encoders: whole layers, heads and neurons, and word pieces removed for good."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from spacy.language import Language
+from spacy.training import Example
+
+from spacy_distil.compression.budget import Cost, check_budget, choose_parts, multiply_adds
+from spacy_distil.compression.encoders import encoders_of, find_encoders, to_checkpoint
+from spacy_distil.compression.errors import CompressionError
+from spacy_distil.compression.followers import follow_pieces
+from spacy_distil.compression.importance import measure_importance
+from spacy_distil.compression.labels import with_own_labels
+from spacy_distil.compression.structured import Parts, keep_parts, shape_of, whole_layers
+from spacy_distil.compression.vocabulary import choose_pieces, keep_pieces, read_wordpiece
+from spacy_distil.encoder.config import EncoderConfig
+from spacy_distil.encoder.shim import DistilBertShim
+
+SAMPLE = 1000
+"""Texts on which importance is measured, if the corpus has more."""
+
+
+@dataclass(frozen=True)
+class Slimmed:
+    """What has become of an encoder.
+
+    parts: what stays of its layers, in the numbers that they had.
+    """
+
+    before: EncoderConfig
+    after: EncoderConfig
+    parts: Parts
+
+
+def slim(
+    nlp: Language,
+    examples: Sequence[Example] = (),
+    *,
+    compute: float = 1.0,
+    layers: Sequence[int] | None = None,
+    coverage: float | None = None,
+    sample: int = SAMPLE,
+    cost: Cost = multiply_adds,
+    progress: Callable[[str], None] = lambda line: None,
+) -> dict[str, Slimmed]:
+    """Make every encoder of a pipeline smaller, in place. To be trained on, it needs a new optimiser, as `nlp.resume_training`
+    makes one.
+
+    Importance is measured with all layers in place, where the components still make sense of what the encoder gives them.
+
+    examples: a corpus like that which the pipeline is for, with or without annotation. None are needed for `layers` alone.
+    compute: the share of each encoder's cost that heads and neurons may have afterwards. 1.0: all stay.
+    layers: the layers that stay, counted from 0; None: all.
+    coverage: the share of the corpus's word pieces that stay in the vocabulary, see `choose_pieces`; None: all pieces stay.
+    sample: texts on which importance is measured, chosen at random.
+    cost: of an encoder of a shape.
+    RETURNS: what has become of each encoder, by the name of its component.
+    RAISES: CompressionError, before anything has changed, for what can't be done.
+    """
+    encoders = find_encoders(nlp)
+    _check(encoders, examples, compute, layers, coverage, cost)
+    before = {name: shim.encoder.config for name, shim in encoders.items()}
+    parts = {name: whole_layers(config, layers) for name, config in before.items()}
+    costly = [name for name, c in before.items() if cost(shape_of(c, parts[name])) > compute * cost(c)]
+    if costly:
+        chosen = random.Random(0).sample(examples, min(sample, len(examples)))
+        progress(f"Measuring importance on {len(chosen)} texts")
+        measured = measure_importance(nlp, {name: encoders[name] for name in costly}, with_own_labels(nlp, chosen))
+        for name in costly:
+            parts[name] = choose_parts(before[name], measured[name], compute, layers=layers, cost=cost)
+    for name, shim in encoders.items():
+        shim.adopt(keep_parts(to_checkpoint(shim), parts[name]))
+    if coverage is not None:
+        for shim in encoders.values():
+            _cut_vocabulary(nlp, shim, examples, coverage)
+    nlp._optimizer = None  # its moments have the old shapes
+    nlp.meta["performance"] = {}  # the scores were the whole pipeline's
+    return {name: Slimmed(before[name], shim.encoder.config, parts[name]) for name, shim in encoders.items()}
+
+
+def _check(
+    encoders: dict[str, DistilBertShim],
+    examples: Sequence[Example],
+    compute: float,
+    layers: Sequence[int] | None,
+    coverage: float | None,
+    cost: Cost,
+) -> None:
+    if not 0 < compute <= 1:
+        raise CompressionError(f"compute = {compute}: the share of the multiply-adds is above 0 and at most 1.")
+    if coverage is not None and not 0 < coverage <= 1:
+        raise CompressionError(f"coverage = {coverage}: the share of the corpus's pieces is above 0 and at most 1.")
+    if compute == 1 and layers is None and coverage is None:
+        raise CompressionError("Nothing is to be removed: ask for a share of compute, for layers, or for a vocabulary.")
+    if not examples and (compute < 1 or coverage is not None):
+        raise CompressionError("Importance and the use of word pieces are measured on a corpus: name one.")
+    for shim in encoders.values():
+        config = shim.encoder.config
+        check_budget(config, compute, layers=layers, cost=cost)
+        if coverage is not None:
+            assert shim.tokenizer is not None
+            read_wordpiece(shim.tokenizer)
+
+
+def _cut_vocabulary(nlp: Language, shim: DistilBertShim, examples: Sequence[Example], coverage: float) -> None:
+    checkpoint = to_checkpoint(shim)
+    pieces = choose_pieces(checkpoint.tokenizer, examples, coverage)
+    shim.adopt(keep_pieces(checkpoint, pieces))
+    for _, pipe in nlp.components:
+        if any(inside is shim for inside in encoders_of(pipe)):
+            follow_pieces(pipe, pieces)
