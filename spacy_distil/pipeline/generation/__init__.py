@@ -1,0 +1,1 @@
+"""Sequence to sequence: a DistilBERT reads, a small Transformer writes."""

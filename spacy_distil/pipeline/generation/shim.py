@@ -1,0 +1,268 @@
+"""The torch half of the decoder: device, precision, training step, bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from thinc.api import Optimizer
+from thinc.shims import Shim
+from thinc.util import get_torch_default_device, xp2torch
+from torch import Tensor
+
+from spacy_distil.encoder import optimizer as fused_optimizer
+from spacy_distil.encoder.checkpoint import METADATA
+from spacy_distil.encoder.loss_scale import LossScale
+from spacy_distil.encoder.packed import Packed
+from spacy_distil.encoder.precision import Precision, resolve_precision
+from spacy_distil.encoder.tokenizer import PieceTokenizer
+from spacy_distil.errors import CheckpointError, EncoderError
+from spacy_distil.pipeline.generation.config import DecoderConfig
+from spacy_distil.pipeline.generation.inference import DecoderPlan
+from spacy_distil.pipeline.generation.module import Decoder
+from spacy_distil.pipeline.generation.vocabulary import Kind
+
+FORMAT = "seq2seq-1"
+FILLED = 1 << 30  # no budget: an update's pieces are decoded together
+
+
+@dataclass(frozen=True)
+class DecoderOptions:
+    """What a decoder starts from and how it runs: the arguments of `spacy-distil.Seq2Seq.v1`."""
+
+    n_layers: int
+    width: int | None
+    vocabulary: Kind
+    vocabulary_size: int
+    max_length: int
+    dropout: float
+    decoder: str | None
+    decoder_layers: tuple[int, ...] | None
+    learn_rate_factor: float
+    precision: Precision
+
+
+class DecoderShim(Shim):
+    """Holds the decoder and its vocabulary once they are there: from `initialize`, or from bytes."""
+
+    _model: Decoder | None
+    tokenizer: PieceTokenizer | None
+
+    def __init__(self, options: DecoderOptions) -> None:
+        super().__init__(model=None)
+        self.options = options
+        self.tokenizer = None
+        self._plan: DecoderPlan | None = None
+        self.loss_scale = LossScale()
+
+    # What it holds
+
+    @property
+    def decoder(self) -> Decoder:
+        if self._model is None:
+            raise EncoderError(
+                "The decoder has no weights yet. Call `nlp.initialize()` with examples, or load a trained pipeline with "
+                "`spacy.load`."
+            )
+        return self._model
+
+    @property
+    def vocabulary(self) -> PieceTokenizer:
+        assert self.decoder and self.tokenizer is not None
+        return self.tokenizer
+
+    @property
+    def has_weights(self) -> bool:
+        return self._model is not None
+
+    @property
+    def device(self) -> torch.device:
+        return self.decoder.embeddings.position_embeddings.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return resolve_precision(self.options.precision, self.device)
+
+    def adopt(self, decoder: Decoder, tokenizer: PieceTokenizer) -> None:
+        self._model = decoder.to(get_torch_default_device()).requires_grad_(True).eval()
+        self.tokenizer = tokenizer
+        self._plan = None
+
+    # Prediction
+
+    def plan(self, words: Tensor | None) -> DecoderPlan:
+        """The decoder as it is now, laid out for prediction.
+
+        words: the encoder's word vectors where the two share them.
+        """
+        if self._plan is None or self._plan.dtype != self.dtype or words is not None:
+            self._plan = DecoderPlan(self.decoder, self.dtype, words)
+        return self._plan
+
+    @torch.no_grad()
+    def predict(
+        self, inputs: Sequence[Sequence[int]], memory: Tensor, memory_lengths: tuple[int, ...], words: Tensor | None
+    ) -> Tensor:
+        """(pieces, vocabulary), the logits of the whole texts at once, as in training."""
+        packed = Packed.from_lists(inputs).filled(FILLED).to(self.device)
+        return self.decoder(packed, memory, memory_lengths, self.dtype, words)
+
+    # Training
+
+    def begin_update(
+        self,
+        inputs: Sequence[Sequence[int]],
+        memory: Tensor,
+        memory_lengths: tuple[int, ...],
+        *,
+        dropout: bool,
+        words: Tensor | None,
+    ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Logits, (pieces, vocabulary), and a callback from their gradient to the parameters' and to that of `memory`."""
+        self._plan = None
+        decoder, memory = self.decoder, memory.detach().requires_grad_(True)
+        packed = Packed.from_lists(inputs).filled(FILLED).to(self.device)
+        decoder.train(dropout)
+        logits = decoder(packed, memory, memory_lengths, self.dtype, words)
+        decoder.eval()
+
+        def backprop(d_logits: Tensor) -> Tensor:
+            factor = 1.0
+            if self.dtype == torch.float16:
+                factor = self.loss_scale.factor
+            torch.autograd.backward([logits], [d_logits * factor if factor != 1.0 else d_logits])
+            assert memory.grad is not None
+            return memory.grad / factor if factor != 1.0 else memory.grad
+
+        return logits.detach(), backprop
+
+    def finish_update(self, optimizer: Optimizer) -> None:
+        if self._model is None:
+            return
+        parameters = list(self.decoder.named_parameters())
+        if self.dtype == torch.float16 and not self.loss_scale.unscale(p.grad for _, p in parameters):
+            return
+        rate = optimizer.learn_rate
+        optimizer.learn_rate = rate * self.options.learn_rate_factor
+        try:
+            fused_optimizer.step(optimizer, self.id, parameters)
+        finally:
+            optimizer.learn_rate = rate
+        self._plan = None
+
+    @contextlib.contextmanager
+    def use_params(self, params: dict[Any, Any]) -> Iterator[None]:
+        """Swap in parameters, such as an optimiser's averages, by the keys `(self.id, name)`."""
+        parameters = dict(self.decoder.named_parameters()) if self._model is not None else {}
+        chosen = {name: params[self.id, name] for name in parameters if (self.id, name) in params}
+        backup = {name: parameters[name].data for name in chosen}
+        for name, value in chosen.items():
+            parameters[name].data = xp2torch(value, device=self.device).view_as(parameters[name])
+        if chosen:
+            self._plan = None
+        try:
+            yield
+        finally:
+            for name, tensor in backup.items():
+                parameters[name].data = tensor
+            if chosen:
+                self._plan = None
+
+    # Copies, devices, bytes
+
+    def to_device(self, device_type: str, device_id: int) -> None:
+        if self._model is not None:
+            self._model.to("cpu" if device_type == "cpu" else torch.device("cuda", device_id))
+            self._plan = None
+
+    def copy(self) -> DecoderShim:
+        """A copy that learns for itself: it has an id of its own, by which optimisers know it."""
+        return copy.deepcopy(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The plan's blocked weights can be neither copied nor pickled; they are made again when they are needed.
+        return {**self.__dict__, "_plan": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        with Shim.global_id_lock:
+            Shim.global_id += 1
+            self.id = Shim.global_id
+
+    def to_bytes(self) -> bytes:
+        """safetensors, with shape and vocabulary in its metadata; empty where there are no weights yet."""
+        return safetensors.torch.save(*self._serialize()) if self._model is not None else b""
+
+    def from_bytes(self, data: bytes) -> DecoderShim:
+        with tempfile.TemporaryDirectory() as folder:  # safetensors reads metadata from files only
+            path = Path(folder) / "decoder.safetensors"
+            path.write_bytes(data)
+            return self.from_disk(path) if data else self
+
+    def to_disk(self, path: str | Path) -> None:
+        """Write the file of `to_bytes`, all or nothing."""
+        path = Path(path)
+        weights, metadata = self._serialize()
+        handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        os.close(handle)
+        try:
+            safetensors.torch.save_file(weights, draft, metadata=metadata)
+            os.chmod(draft, 0o644)
+            os.replace(draft, path)
+        except BaseException:
+            os.unlink(draft)
+            raise
+
+    def _serialize(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        decoder = self.decoder
+        weights = {name: value.detach().cpu().contiguous() for name, value in decoder.state_dict().items()}
+        about = {"format": FORMAT, "config": decoder.config.to_dict(), "tokenizer": self.vocabulary.to_dict()}
+        # One entry: safetensors writes several in random order, and equal decoders should be equal files.
+        return weights, {METADATA: json.dumps(about)}
+
+    def from_disk(self, path: str | Path) -> DecoderShim:
+        self.adopt(*read_decoder(path))
+        return self
+
+
+def read_decoder(path: str | Path) -> tuple[Decoder, PieceTokenizer]:
+    """Read the weights of a decoder, with its shape and its vocabulary in their metadata.
+
+    RAISES: CheckpointError for a file that is missing, damaged, or of another kind.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {}).get(METADATA, "{}"))
+            weights = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise CheckpointError(f"There is no file {str(path)!r}. Copy the pipeline again.") from None
+    except (SafetensorError, ValueError) as error:
+        raise _damaged(path, error) from None
+    version = about.get("format") if isinstance(about, dict) else about
+    if version != FORMAT:
+        raise CheckpointError(
+            f"{str(path)!r} is of the format {version!r}, and this version of spacy-distil reads decoders of {FORMAT!r}."
+        )
+    try:
+        with torch.device("meta"):
+            decoder = Decoder(DecoderConfig.from_dict(about["config"]))
+        decoder.load_state_dict(weights, assign=True)
+        return decoder, PieceTokenizer.from_dict(about["tokenizer"])
+    except Exception as error:  # tokenizers raises bare Exception
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: str | Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"{str(path)!r} is truncated or damaged ({type(error).__name__}: {error}). Copy the pipeline again."
+    )
