@@ -15,10 +15,10 @@ def export_cli(
     pipeline: Annotated[str, Arg(help="Folder of a pipeline, or name of an installed one")],
     output: Annotated[Path, Arg(help="Folder for config.json, model.safetensors and the tokenizer")],
     component: Annotated[
-        str | None, Opt("--component", "-c", help="The component to write [default: the only one with a head]")
+        str | None, Opt("--component", "-n", help="The component to write [default: the only one with a head]")
     ] = None,
     onnx: Annotated[bool, Opt("--onnx", help="Write model.onnx too, and run it against the component")] = False,
-    code_path: Annotated[Path | None, Opt("--code", help="Python file with registered functions")] = None,
+    code_path: Annotated[Path | None, Opt("--code", "-c", help="Python file with registered functions")] = None,
     force: Annotated[bool, Opt("--force", "-F", help="Overwrite the folder, if it is there")] = False,
 ) -> None:
     """
