@@ -12,7 +12,7 @@ from spacy.training import Example
 from spacy_distil.compression.budget import Cost, check_budget, choose_parts, multiply_adds
 from spacy_distil.compression.encoders import encoders_of, find_encoders, to_checkpoint
 from spacy_distil.compression.errors import CompressionError
-from spacy_distil.compression.followers import follow_pieces
+from spacy_distil.compression.followers import check_pieces, follow_pieces
 from spacy_distil.compression.importance import measure_importance
 from spacy_distil.compression.labels import with_own_labels
 from spacy_distil.compression.structured import Parts, keep_parts, shape_of, whole_layers
@@ -63,6 +63,9 @@ def slim(
     """
     encoders = find_encoders(nlp)
     _check(encoders, examples, compute, layers, coverage, cost)
+    if coverage is not None:
+        for _, pipe in nlp.components:
+            check_pieces(pipe)
     before = {name: shim.encoder.config for name, shim in encoders.items()}
     parts = {name: whole_layers(config, layers) for name, config in before.items()}
     costly = [name for name, c in before.items() if cost(shape_of(c, parts[name])) > compute * cost(c)]

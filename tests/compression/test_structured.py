@@ -9,16 +9,14 @@ import numpy as np
 import pytest
 import spacy
 import torch
-from spacy.training import Example
 
-from spacy_distil.compression.encoders import find_encoders, to_checkpoint
+from spacy_distil.compression.encoders import to_checkpoint
 from spacy_distil.compression.errors import CompressionError
-from spacy_distil.compression.slim import slim
 from spacy_distil.compression.structured import LayerPart, keep_parts, whole_layers
 from spacy_distil.encoder.checkpoint import load_checkpoint, write_checkpoint
 from spacy_distil.encoder.config import LayerConfig
 from spacy_distil.errors import CheckpointError
-from tests.compression.conftest import close_head, close_neuron, randomize_head
+from tests.compression.conftest import close_head, close_neuron
 from tests.conftest import TEXTS
 from tests.pipeline.conftest import LISTENER, tagger
 
@@ -126,13 +124,6 @@ def test_it_trains_on(pruned, corpus, shim):
     assert shim.encoder.config.layers[2] == LayerConfig(1, 2)
 
 
-def test_a_pipeline_that_has_learnt_learns_on_after_slimming(nlp, corpus):
-    nlp.resume_training()
-    nlp.update(corpus)
-    slim(nlp, corpus, compute=0.6)
-    nlp.update(corpus)
-
-
 def test_another_pipeline_starts_from_it(pruned, build, tmp_path):
     pruned.to_disk(tmp_path / "nlp")
     nlp = build(encoder={"name": str(tmp_path / "nlp")}, tagger=tagger(LISTENER))
@@ -156,67 +147,3 @@ def test_no_layer_loses_all_its_heads_or_neurons(shim):
 def test_layers_that_can_not_be_kept_are_an_error(shim, layers):
     with pytest.raises(CompressionError, match="ascending order, at least one of 0 to 3"):
         whole_layers(shim.encoder.config, layers)
-
-
-# The whole path
-
-
-def test_slim_reports_what_stays_of_each_layer(nlp, corpus, shim):
-    slimmed = slim(nlp, corpus, compute=0.4, layers=[0, 2, 3])["distilbert"]
-    assert slimmed.after == shim.encoder.config
-    assert [part.layer for part in slimmed.parts] == [0, 2, 3]
-    assert [(len(p.heads), len(p.neurons)) for p in slimmed.parts] == [
-        (layer.n_heads, layer.ffn_width) for layer in slimmed.after.layers
-    ]
-    assert slimmed.before.layers == (LayerConfig(4, 48),) * 4
-
-
-def test_the_scores_of_the_whole_pipeline_are_forgotten(nlp, corpus):
-    nlp.meta["performance"] = {"tag_acc": 1.0}
-    slim(nlp, corpus, layers=[0])
-    assert nlp.meta["performance"] == {}
-
-
-def test_layers_alone_need_no_corpus(nlp, shim):
-    slim(nlp, layers=[0, 1])
-    assert shim.encoder.config.layers == (LayerConfig(4, 48),) * 2
-
-
-def test_encoders_inside_components_are_pruned_too(nlp, corpus, distilbert_folder):
-    own = {"@architectures": "spacy-distil.DistilBert.v1", "name": str(distilbert_folder), "precision": "float32"}
-    nlp.add_pipe("tagger", name="own", config=tagger(own))
-    nlp.get_pipe("own").initialize(lambda: corpus, nlp=nlp)
-    randomize_head(nlp, "own")
-    assert list(find_encoders(nlp)) == ["distilbert", "own"]
-    slimmed = slim(nlp, corpus, compute=0.5)
-    assert slimmed["own"].parts != slimmed["distilbert"].parts
-    assert [token.tag_ for token in nlp(TEXTS[0])]
-
-
-def test_an_encoder_that_no_component_learns_from_can_not_be_measured(build, corpus):
-    nlp = build()
-    examples = [Example(nlp.make_doc(text), nlp.make_doc(text)) for text in TEXTS]
-    with pytest.raises(CompressionError, match="No loss has reached"):
-        slim(nlp, examples, compute=0.5)
-    with pytest.raises(CompressionError, match="no components"):
-        find_encoders(spacy.blank("en"))
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"compute": 0.0}, "compute = 0.0"),
-        ({"compute": 1.5}, "compute = 1.5"),
-        ({"coverage": 0.0}, "coverage = 0.0"),
-        ({}, "Nothing is to be removed"),
-        ({"layers": [7]}, "0 to 3"),
-        ({"compute": 0.01}, "a layer would lose all its heads"),
-    ],
-)
-def test_what_can_not_be_asked_for_is_said_before_anything_changes(nlp, corpus, settings, message):
-    before = nlp.to_bytes()
-    with pytest.raises(CompressionError, match=message):
-        slim(nlp, corpus, **settings)
-    assert nlp.to_bytes() == before
-    with pytest.raises(CompressionError, match="name one"):
-        slim(nlp, compute=0.5)
