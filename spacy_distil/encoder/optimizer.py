@@ -38,6 +38,13 @@ def forget(optimizer: Optimizer, model_id: int, pruned: Mapping[str, Tensor]) ->
                 xp2torch(arrays[model_id, name], device=mask.device).view_as(mask).masked_fill_(mask, 0.0)
 
 
+def start_averages(optimizer: Optimizer, key: Key, values: Tensor, where: Tensor) -> None:
+    """Let the averages of those weights of a parameter where `where` has True start anew, from values of its shape."""
+    if optimizer.averages is not None and key in optimizer.averages:
+        averages = xp2torch(optimizer.averages[key], device=values.device).view_as(values)
+        averages[where] = values[where]
+
+
 def _step_by_thinc(optimizer: Optimizer, model_id: int, trained: list[tuple[str, nn.Parameter]]) -> None:
     for name, parameter in trained:
         assert parameter.grad is not None

@@ -331,6 +331,12 @@ class DistilBertShim(Shim):
         self.zeros.apply(parameters)
         self._plan = None
 
+    def keep_zero(self, zeros: Zeros) -> None:
+        """Set weights to zero, for good."""
+        self.zeros = zeros
+        zeros.apply(dict(self.encoder.named_parameters()))
+        self._plan = None
+
     @contextlib.contextmanager
     def use_params(self, params: dict[Any, Any]) -> Iterator[None]:
         """Swap in parameters, such as an optimiser's averages, by the keys `(self.id, name)`."""

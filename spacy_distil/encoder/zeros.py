@@ -24,7 +24,7 @@ def prunable(encoder: DistilBertEncoder, *, embeddings: bool) -> dict[str, nn.Pa
     }
 
 
-@dataclass
+@dataclass(eq=False)
 class Zeros:
     """Which weights of an encoder stay zero.
 

@@ -21,7 +21,7 @@ from spacy_distil.distillation.training.safe_writes import write_file
 from spacy_distil.distillation.training.state import Tensors
 
 METADATA, FORMAT = "spacy_distil_checkpoint", "1"
-SECTIONS = ("nlp", "components", "corpora", "initialize", "training")
+SECTIONS = ("nlp", "components", "corpora", "initialize", "training", "pruning")
 # What a run may be resumed with another value of.
 FREE = (
     "training.max_steps",

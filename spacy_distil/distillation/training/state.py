@@ -47,10 +47,14 @@ def capture(nlp: Language, optimizer: Optimizer, components: Sequence[str]) -> t
             with_gradient.append(path)
     if hasattr(nlp.update, "state_dict"):
         tensors |= {f"update/{name}": _to_tensor(array) for name, array in nlp.update.state_dict().items()}
+    for path, shim in _encoders(nlp, components).items():
+        tensors |= {f"pruning/{path}/{name}": tensor for name, tensor in shim.zeros.state_dict().items()}
     tensors |= {f"random/{device}": state for device, state in torch_states().items()}
     random_state = RandomState.capture()
     random_state.seed_cupy()
-    scales = {path: [scale.factor, scale.good_steps] for path, scale in _loss_scales(nlp, components).items()}
+    scales = {
+        path: [shim.loss_scale.factor, shim.loss_scale.good_steps] for path, shim in _encoders(nlp, components).items()
+    }
     values = {"updates": updates, "with_gradient": with_gradient, "loss_scales": scales}
     return tensors, {**values, "random": random_state.to_json()}
 
@@ -77,8 +81,9 @@ def restore(
                 target[parameter.key] = parameter.to_array(saved[path])
         if path in values["updates"]:
             optimizer.nr_update[parameter.key] = values["updates"][path]
-    for path, scale in _loss_scales(nlp, components).items():
-        scale.factor, scale.good_steps = values["loss_scales"][path]
+    for path, shim in _encoders(nlp, components).items():
+        shim.loss_scale.factor, shim.loss_scale.good_steps = values["loss_scales"][path]
+        shim.zeros.load_state_dict(_part(tensors, f"pruning/{path}"))
     if hasattr(nlp.update, "load_state_dict"):
         nlp.update.load_state_dict({name: tensor.numpy() for name, tensor in _part(tensors, "update").items()})
     set_torch_states(_part(tensors, "random"))
@@ -181,9 +186,9 @@ def _module_tensors(path: str, shim: Shim) -> Iterator[tuple[str, Tensor]]:
     yield from module.named_buffers()
 
 
-def _loss_scales(nlp: Language, components: Sequence[str]) -> dict[str, Any]:
+def _encoders(nlp: Language, components: Sequence[str]) -> dict[str, DistilBertShim]:
     return {
-        f"{path}/{i}": shim.loss_scale
+        f"{path}/{i}": shim
         for path, node in _nodes(nlp, components)
         for i, shim in enumerate(node.shims)
         if isinstance(shim, DistilBertShim)
