@@ -52,9 +52,7 @@ class Decoding:
     position: pieces that have been read.
     """
 
-    def __init__(
-        self, plan: DecoderPlan, memory: Tensor, lengths: Sequence[int], *, n_beams: int, limit: int
-    ) -> None:
+    def __init__(self, plan: DecoderPlan, memory: Tensor, lengths: Sequence[int], *, n_beams: int, limit: int) -> None:
         self.plan, self.n_beams, self.position = plan, n_beams, 0
         grid = Grid(lengths, memory.device)
         beyond = torch.zeros(grid.keep.shape, device=memory.device, dtype=plan.dtype)
@@ -62,14 +60,12 @@ class Decoding:
         memory = memory.to(plan.dtype)
         self._memories = [grid.pad(layer.memory(memory)) for layer in plan.layers]
         n_rows = len(lengths) * n_beams
-        self._caches = [
-            memory.new_empty(n_rows, limit, layer.keys_values) for layer in plan.layers
-        ]
+        self._caches = [memory.new_empty(n_rows, limit, layer.keys_values) for layer in plan.layers]
 
     @torch.inference_mode()
     def step(self, ids: Tensor) -> Tensor:
         """Read a piece for each row, (rows,), and give the logits of the next, (rows, vocabulary)."""
-        x = self.plan.embed(ids, self.position)
+        x = self.plan.embed(ids.to(self._mask.device), self.position)
         for layer, cache, memory in zip(self.plan.layers, self._caches, self._memories, strict=True):
             x = layer(x, cache, self.position, memory, self._mask, self.n_beams)
         self.position += 1
@@ -78,13 +74,16 @@ class Decoding:
     @torch.inference_mode()
     def reorder(self, rows: Tensor) -> None:
         """Let each row go on from another row of the same source: (rows,)."""
+        rows = rows.to(self._mask.device)
+        moved = (rows != torch.arange(len(rows), device=rows.device)).nonzero()[:, 0]
         for cache in self._caches:
             past = cache[:, : self.position]
-            past.copy_(past.index_select(0, rows))
+            past[moved] = past[rows[moved]]
 
     @torch.inference_mode()
     def keep(self, sources: Tensor) -> None:
         """Drop all sources but these, (sources kept,)."""
+        sources = sources.to(self._mask.device)
         rows = (sources[:, None] * self.n_beams + torch.arange(self.n_beams, device=sources.device)).flatten()
         self._caches = [cache.index_select(0, rows) for cache in self._caches]
         self._memories = [memory.index_select(0, sources) for memory in self._memories]
@@ -111,9 +110,7 @@ class _LayerPlan:
         self.n_heads, self.activation = attention.n_heads, layer.ffn.activation
         self.keys_values = 2 * attention.k_lin.out_features
 
-    def __call__(
-        self, x: Tensor, cache: Tensor, position: int, memory: Tensor, mask: Tensor, n_beams: int
-    ) -> Tensor:
+    def __call__(self, x: Tensor, cache: Tensor, position: int, memory: Tensor, mask: Tensor, n_beams: int) -> Tensor:
         qkv = self.qkv(x)
         width = self.keys_values // 2
         cache[:, position] = qkv[:, width:]

@@ -48,7 +48,7 @@ def shape_like(
         n_layers=n_layers,
         n_heads=width // config.head_width,
         ffn_width=width * config.layers[0].ffn_width // config.width,
-        max_positions=max_length + 1,
+        max_positions=max_length,
         activation=config.activation,
         dropout=dropout,
         attention_dropout=config.attention_dropout,

@@ -21,8 +21,8 @@ from spacy_distil.pipeline.generation.initialization import (
     make_decoder,
     shape_like,
 )
-from spacy_distil.pipeline.generation.shim import DecoderOptions, DecoderShim, read_decoder
-from spacy_distil.pipeline.generation.sources import Pairs, Sources
+from spacy_distil.pipeline.generation.shim import DecoderOptions, DecoderShim, Texts, read_decoder
+from spacy_distil.pipeline.generation.sources import Pairs
 from spacy_distil.pipeline.generation.vocabulary import Kind, check_kind, size_of, train_vocabulary
 
 InT = Pairs
@@ -41,8 +41,8 @@ def Seq2Seq(
     decoder_layers: list[int] | None = None,
     learn_rate_factor: float = 1.0,
 ) -> Model[InT, OutT]:
-    """A Transformer that reads a text and writes another: `Pairs` to the logits (rows, vocabulary) of each target's pieces and of
-    the piece that ends it.
+    """A Transformer that reads a text and writes another: `Pairs` to the logits (rows, vocabulary) of each target's pieces and
+    of the piece that ends it.
 
     The decoder's layers are the encoder's with attention to the source; they start from the encoder's weights where shapes
     allow, and its word vectors from those of the source pieces that spell a target piece.
@@ -53,7 +53,7 @@ def Seq2Seq(
     vocabulary: pieces that are written: `bpe` or `wordpiece`, trained on the references by `initialize`, or `source`, the
         encoder's own, whose word vectors the decoder then shares.
     vocabulary_size: pieces of a trained vocabulary.
-    max_length: the most pieces that can be written, and learnt.
+    max_length: the most pieces that can be written, and learnt, the end included.
     dropout: of the decoder.
     decoder: folder of a saved pipeline, or of its component, whose decoder and vocabulary this one starts from; `n_layers` to
         `dropout` are then its own but for the dropout. None: a fresh one.
@@ -151,21 +151,17 @@ def shared_words(model: Model[InT, OutT]) -> Tensor | None:
     return None
 
 
-def read(model: Model[InT, OutT], sources: Sources) -> Tensor:
-    """(source pieces, width), the hidden states of all sources, one after the other."""
-    return get_encoder(model).predict_sequences(sources.sequences)
-
-
 def forward(model: Model[InT, OutT], pairs: InT, is_train: bool) -> tuple[OutT, Callable[[OutT], Any]]:
     encoder, decoder = get_encoder(model), get_decoder(model)
-    inputs, lengths = pairs.inputs(decoder.vocabulary.cls_id), pairs.sources.lengths
-    words = shared_words(model)
+    sequences, inputs = pairs.sources.sequences, pairs.inputs(decoder.vocabulary.cls_id)
     if not is_train:
-        logits = decoder.predict(inputs, read(model, pairs.sources), lengths, words)
+        memory = encoder.predict_sequences(sequences)
+        logits = decoder.predict(Texts(inputs, memory, pairs.sources.lengths, shared_words(model)))
         return cast(Floats2d, torch2xp(logits)), lambda d_logits: []
     dropout = has_dropout(model)
-    memory, backprop_encoder = encoder.begin_update_sequences(pairs.sources.sequences, dropout=dropout)
-    logits, backprop_decoder = decoder.begin_update(inputs, memory, lengths, dropout=dropout, words=words)
+    memory, backprop_encoder = encoder.begin_update_sequences(sequences, dropout=dropout)
+    texts = Texts(inputs, memory, pairs.sources.lengths, shared_words(model))
+    logits, backprop_decoder = decoder.begin_update(texts, dropout=dropout)
 
     def backprop(d_logits: OutT) -> list[Any]:
         backprop_encoder(backprop_decoder(xp2torch(d_logits, device=decoder.device)))

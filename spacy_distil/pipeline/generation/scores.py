@@ -1,51 +1,66 @@
-"""Scorers: BLEU and chrF of translations, by sacrebleu."""
+"""Scorers: BLEU and chrF of translations, by sacrebleu; ROUGE of summaries, as the extractive summariser has it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from spacy.training import Example
 
 from spacy_distil.errors import ComponentError
+from spacy_distil.pipeline.mean_score import MeanScore
+from spacy_distil.pipeline.summarization.rouge import TYPES, find_references, score_best
 
 
-def make_translation_scorer(attribute: str = "translation") -> Callable[..., dict[str, Any]]:
-    def score(examples: Iterable[Example], **settings: Any) -> dict[str, Any]:
-        return score_translations(examples, attribute)
-
-    return score
+def make_generation_scorer() -> Callable[..., dict[str, Any]]:
+    """`spacy-distil.generation_scorer.v1`, see `score_texts`."""
+    return score_texts
 
 
-def score_translations(examples: Iterable[Example], attribute: str = "translation") -> dict[str, Any]:
-    """BLEU (Papineni et al. 2002) and chrF (Popović 2015) of a corpus, as sacrebleu computes them by default, from 0 to 1.
+def score_texts(examples: Iterable[Example], *, target: str = "translation", **_: Any) -> dict[str, Any]:
+    """The scores of what was written, from 0 to 1, over the Docs that have references; none where no Doc has any."""
+    return score_summaries(examples) if target == "summary" else score_translations(examples)
 
-    Docs without reference are left out; None where all are.
-    """
+
+def score_translations(examples: Iterable[Example]) -> dict[str, Any]:
+    """`bleu` (Papineni et al. 2002) and `chrf` (Popović 2015) of the corpus, as sacrebleu computes them by default. A Doc on
+    which the component has not run counts as one without a word."""
     pairs = [
-        (example.predicted._.get(attribute) or "", references)
+        (example.predicted._.translation or "", references)
         for example in examples
-        if (references := [text for text in example.reference._.get("translations") or [] if text.strip()])
+        if (references := [text for text in example.reference._.translations or () if text.strip()])
     ]
     if not pairs:
-        return {"bleu": None, "chrf": None}
-    sacrebleu = import_sacrebleu()
-    hypotheses = [hypothesis for hypothesis, _ in pairs]
-    n_references = max(len(references) for _, references in pairs)
-    streams = [
-        [references[i] if i < len(references) else None for _, references in pairs] for i in range(n_references)
-    ]
+        return {}
+    sacrebleu = _sacrebleu()
+    hypotheses, streams = [hypothesis for hypothesis, _ in pairs], to_streams([rows for _, rows in pairs])
     return {
         "bleu": sacrebleu.corpus_bleu(hypotheses, streams).score / 100,
         "chrf": sacrebleu.corpus_chrf(hypotheses, streams).score / 100,
     }
 
 
-def import_sacrebleu() -> Any:
+def to_streams(references: Sequence[Sequence[str]]) -> list[list[str | None]]:
+    """The references as sacrebleu takes them: a list of all texts' first, one of their second, and so on."""
+    n_streams = max(map(len, references))
+    return [[rows[i] if i < len(rows) else None for rows in references] for i in range(n_streams)]
+
+
+def score_summaries(examples: Iterable[Example]) -> dict[str, Any]:
+    """`rouge1_f`, `rouge2_f` and `rougeL_f`, means over Docs."""
+    found = [
+        score_best(example.predicted._.abstract or "", references, example.reference.lang_)
+        for example in examples
+        if (references := find_references(example.reference._.summaries))
+    ]
+    return {f"{kind}_f": MeanScore.of([scores[kind] for scores in found]) for kind in TYPES} if found else {}
+
+
+def _sacrebleu() -> Any:
     try:
         import sacrebleu
-    except ImportError:
+    except ImportError as error:
         raise ComponentError(
-            'BLEU and chrF need sacrebleu, which is not installed: pip install "spacy-distil[translation]".'
-        ) from None
+            'BLEU and chrF need the library sacrebleu: pip install "spacy-distil[translation]".'
+        ) from error
     return sacrebleu

@@ -52,6 +52,22 @@ class DecoderOptions:
     precision: Precision
 
 
+@dataclass(frozen=True)
+class Texts:
+    """Texts as the decoder reads them.
+
+    inputs: the pieces of each, the one that starts it first.
+    memory: (source pieces, memory width), the hidden states of their sources, one after the other.
+    memory_lengths: source pieces of each.
+    words: (vocabulary, width), the encoder's word vectors where the decoder shares them.
+    """
+
+    inputs: Sequence[Sequence[int]]
+    memory: Tensor
+    memory_lengths: tuple[int, ...]
+    words: Tensor | None
+
+
 class DecoderShim(Shim):
     """Holds the decoder and its vocabulary once they are there: from `initialize`, or from bytes."""
 
@@ -78,12 +94,18 @@ class DecoderShim(Shim):
 
     @property
     def vocabulary(self) -> PieceTokenizer:
-        assert self.decoder and self.tokenizer is not None
+        assert self.decoder is not None  # an error where it has no weights yet
+        assert self.tokenizer is not None
         return self.tokenizer
 
     @property
     def has_weights(self) -> bool:
         return self._model is not None
+
+    @property
+    def longest(self) -> int:
+        """The most pieces that it writes, the end included: as many as it has positions."""
+        return self.decoder.config.max_positions
 
     @property
     def device(self) -> torch.device:
@@ -110,39 +132,34 @@ class DecoderShim(Shim):
         return self._plan
 
     @torch.no_grad()
-    def predict(
-        self, inputs: Sequence[Sequence[int]], memory: Tensor, memory_lengths: tuple[int, ...], words: Tensor | None
-    ) -> Tensor:
+    def predict(self, texts: Texts) -> Tensor:
         """(pieces, vocabulary), the logits of the whole texts at once, as in training."""
-        packed = Packed.from_lists(inputs).filled(FILLED).to(self.device)
-        return self.decoder(packed, memory, memory_lengths, self.dtype, words)
+        return self._forward(texts, texts.memory)
+
+    def _forward(self, texts: Texts, memory: Tensor) -> Tensor:
+        packed = Packed.from_lists(texts.inputs).filled(FILLED).to(self.device)
+        return self.decoder(packed, memory, texts.memory_lengths, self.dtype, texts.words)
 
     # Training
 
-    def begin_update(
-        self,
-        inputs: Sequence[Sequence[int]],
-        memory: Tensor,
-        memory_lengths: tuple[int, ...],
-        *,
-        dropout: bool,
-        words: Tensor | None,
-    ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """Logits, (pieces, vocabulary), and a callback from their gradient to the parameters' and to that of `memory`."""
+    def begin_update(self, texts: Texts, *, dropout: bool = True) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Logits, (pieces, vocabulary), and a callback from their gradient to the parameters' and to that of the memory."""
         self._plan = None
-        decoder, memory = self.decoder, memory.detach().requires_grad_(True)
-        packed = Packed.from_lists(inputs).filled(FILLED).to(self.device)
-        decoder.train(dropout)
-        logits = decoder(packed, memory, memory_lengths, self.dtype, words)
-        decoder.eval()
+        memory = texts.memory.detach().clone().requires_grad_(True)
+        self.decoder.train(dropout)
+        try:
+            logits = self._forward(texts, memory)
+        finally:
+            self.decoder.eval()
 
         def backprop(d_logits: Tensor) -> Tensor:
-            factor = 1.0
-            if self.dtype == torch.float16:
-                factor = self.loss_scale.factor
-            torch.autograd.backward([logits], [d_logits * factor if factor != 1.0 else d_logits])
+            if self.dtype != torch.float16:
+                torch.autograd.backward([logits], [d_logits])
+                assert memory.grad is not None
+                return memory.grad
+            torch.autograd.backward([logits], self.loss_scale.scale([d_logits]))
             assert memory.grad is not None
-            return memory.grad / factor if factor != 1.0 else memory.grad
+            return memory.grad / self.loss_scale.factor
 
         return logits.detach(), backprop
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from spacy_distil.encoder.sequences import Sequences
+from spacy_distil.encoder.tokenizer import PieceTokenizer
 
 Ids = Sequence[int]
 
@@ -20,6 +21,12 @@ class Sources:
     encoded apart, and the decoder attends to all of them (Izacard and Grave 2021, "Fusion-in-Decoder")."""
 
     texts: tuple[tuple[Ids, ...], ...]
+
+    @classmethod
+    def of(cls, texts: Sequence[Sequence[Ids]], tokenizer: PieceTokenizer) -> Sources:
+        """Texts in windows of pieces to which `[CLS]` and `[SEP]` have yet to be added."""
+        first, last = tokenizer.cls_id, tokenizer.sep_id
+        return cls(tuple(tuple((first, *ids, last) for ids in windows) for windows in texts))
 
     def __len__(self) -> int:
         return len(self.texts)

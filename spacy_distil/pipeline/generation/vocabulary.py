@@ -58,12 +58,19 @@ def size_of(tokenizer: PieceTokenizer) -> int:
     return tokenizer.tokenizer.get_vocab_size(with_added_tokens=True)
 
 
+def encode(tokenizer: PieceTokenizer, texts: Sequence[str]) -> list[list[int]]:
+    return [encoding.ids for encoding in tokenizer.encode(texts)]
+
+
 def decode(tokenizer: PieceTokenizer, targets: Sequence[Sequence[int]]) -> list[str]:
     return [text.strip() for text in tokenizer.tokenizer.decode_batch([list(ids) for ids in targets])]
 
 
-def unknown_id(tokenizer: PieceTokenizer) -> int | None:
-    return tokenizer.tokenizer.token_to_id(tokenizer.special_tokens["unk_token"])
+def share_unknown(tokenizer: PieceTokenizer, texts: Sequence[Sequence[int]]) -> float:
+    """The share of the pieces for which the vocabulary has none."""
+    unknown = tokenizer.tokenizer.token_to_id(tokenizer.special_tokens["unk_token"])
+    n_pieces = sum(map(len, texts))
+    return sum(ids.count(unknown) for ids in texts) / n_pieces if n_pieces else 0.0
 
 
 def silent_ids(tokenizer: PieceTokenizer) -> list[int]:
