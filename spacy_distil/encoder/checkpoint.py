@@ -219,8 +219,11 @@ def read_component(path: str | Path) -> Checkpoint:
         )
     try:
         config, tokenizer = EncoderConfig.from_dict(about["config"]), PieceTokenizer.from_dict(about["tokenizer"])
+        shapes = _shapes(config)
         if version == SPARSE_FORMAT:
-            weights = sparse.restore(weights, _shapes(config))
+            weights = sparse.restore(weights, shapes)
+        if {key: value.shape for key, value in weights.items()} != shapes:
+            raise ValueError("its tensors are not those of its config")
     except Exception as error:  # tokenizers raises bare Exception
         raise _damaged(path, error) from None
     return Checkpoint(config, weights, tokenizer, sparse=version == SPARSE_FORMAT)
