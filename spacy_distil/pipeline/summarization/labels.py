@@ -51,7 +51,7 @@ def find_extract(
     sentences: tuple[str, ...], references: tuple[str, ...], lang: str, max_sentences: int
 ) -> tuple[int, ...]:
     """The sentences that together come nearest to a reference: one after the other, each time the one that adds most to ROUGE-1
-    and ROUGE-2, as long as one adds anything (Nallapati, Zhai and Zhou 2017, "SummaRuNNer", section 2.3).
+    and ROUGE-2, as long as one adds anything (Nallapati, Zhai and Zhou 2017, "SummaRuNNer", Extractive Training).
 
     RETURNS: their numbers, in order; none where no sentence has a word in common with a reference.
     """

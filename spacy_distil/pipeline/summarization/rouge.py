@@ -21,12 +21,11 @@ WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u9fff
 
 def score(prediction: str, reference: str, lang: str, types: Sequence[str] = TYPES) -> dict[str, float]:
     """F of each type, from 0 to 1."""
-    return _score(find_words(prediction, lang), find_words(reference, lang), tuple(types))
+    return dict(_score(find_words(prediction, lang), find_words(reference, lang), tuple(types)))
 
 
 def score_best(prediction: str, references: Sequence[str], lang: str) -> dict[str, float]:
-    """F of `TYPES` against the reference that is nearest by ROUGE-1, as SciTLDR counts several (Cachola et al. 2020,
-    section 4.3).
+    """F of `TYPES` against the reference that is nearest by ROUGE-1, as SciTLDR counts several (Cachola et al. 2020).
 
     references: at least one.
     """
