@@ -1,7 +1,7 @@
 """How a teacher is attached to a student: a callback of the stock `spacy train`, and what it leaves behind."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -144,9 +144,9 @@ def forget_teacher(nlp: Language, teachers: Sequence[str] = ()) -> None:
     """
     config = nlp.config
     for block in config.get("components", {}).values():
-        model = block.get("model", {})
-        if any(Path(str(model.get("name"))).is_relative_to(teacher) for teacher in teachers):
-            model["name"] = ""
+        for model in _blocks(block.get("model", {})):
+            if any(Path(str(model.get("name"))).is_relative_to(teacher) for teacher in teachers):
+                model["name"] = ""
     initialize = config.get("initialize", {})
     named: list[Any] = [config.pop(BLOCK, {}).get("teacher")]
     if (initialize.get("after_init") or {}).get("@callbacks") == CALLBACK:
@@ -160,3 +160,11 @@ def forget_teacher(nlp: Language, teachers: Sequence[str] = ()) -> None:
         path = re.fullmatch(r"\$\{paths\.(\w+)\}", variable or "")
         if path and variable not in config.to_str(interpolate=False):
             config["paths"][path[1]] = None
+
+
+def _blocks(block: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A block of a config and all within it: a component's own encoder is a block in its model's."""
+    yield block
+    for value in block.values():
+        if isinstance(value, dict):
+            yield from _blocks(value)

@@ -14,6 +14,7 @@ class Batch:
     drop: dropout rate of the student.
     temperature: see `losses.softmax_kl`.
     soft_weight, gold_weight: factors of the two gradients and losses.
+    states_weight: the same of the distance between hidden states, of a component whose distiller has `ask_states`.
     """
 
     examples: list[Example]
@@ -21,6 +22,7 @@ class Batch:
     temperature: float
     soft_weight: float
     gold_weight: float
+    states_weight: float = 0.0
 
     @property
     def docs(self) -> list[Doc]:

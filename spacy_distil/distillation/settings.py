@@ -24,11 +24,13 @@ temperature = 2.0
 # distance between hidden states. Each is a number or a schedule of thinc's, read once a step of the optimiser.
 soft_weight = 1.0
 gold_weight = 0.5
+# Weight of the cosine distance between last hidden states, of a component that has an encoder of its own: distilbert_qa.
+states_weight = 0.0
 # Start the student's encoder from the teacher's, layer by layer as `hidden.layers` pairs them, where shapes allow.
 inherit = false
 
-# What holds for one component alone: a block [distillation.per_component.ner] has any of temperature, soft_weight and
-# gold_weight.
+# What holds for one component alone: a block [distillation.per_component.ner] has any of temperature, soft_weight,
+# gold_weight and states_weight.
 [distillation.per_component]
 
 [distillation.hidden]
@@ -55,6 +57,7 @@ FIELDS = (
     "temperature",
     "soft_weight",
     "gold_weight",
+    "states_weight",
     "inherit",
     "per_component",
     "hidden",
@@ -112,6 +115,7 @@ class Weights:
     temperature: Rate
     soft_weight: Rate
     gold_weight: Rate
+    states_weight: Rate
 
 
 @dataclass(frozen=True)
@@ -155,7 +159,7 @@ class Settings:
         per_component = {}
         for name, own in (block.get("per_component") or {}).items():
             place = f"{BLOCK}.per_component.{name}"
-            _check_fields(place, own, ["temperature", "soft_weight", "gold_weight"])
+            _check_fields(place, own, ["temperature", "soft_weight", "gold_weight", "states_weight"])
             per_component[name] = _read_weights(place, own, weights)
         return cls(
             teachers=_read_teachers(block.get("teacher")),
@@ -198,7 +202,7 @@ def _read_names(value: Any) -> tuple[str, ...] | None:
 
 
 def _read_weights(place: str, block: Mapping[str, Any], default: Weights | None = None) -> Weights:
-    values = {"temperature": 2.0, "soft_weight": 1.0, "gold_weight": 0.5}
+    values = {"temperature": 2.0, "soft_weight": 1.0, "gold_weight": 0.5, "states_weight": 0.0}
     rates = {}
     for name, standard in values.items():
         if name not in block and default is not None:

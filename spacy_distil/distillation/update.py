@@ -178,10 +178,12 @@ class DistillationUpdate:
             temperature=weights.temperature.at(step),
             soft_weight=soft_weight,
             gold_weight=weights.gold_weight.at(step) if is_taught else 1.0,
+            states_weight=weights.states_weight.at(step) if is_taught else 0.0,
         )
         distiller = find_distiller(student)
         assert distiller is not None
-        return distiller.update(student, self._lessons(name, examples, hearings) if soft_weight else [], batch)
+        has_lesson = bool(soft_weight or batch.states_weight)
+        return distiller.update(student, self._lessons(name, examples, hearings) if has_lesson else [], batch)
 
     def _hearings(self, examples: Sequence[Example]) -> list[Hearing]:
         return [teacher.hear([example.predicted for example in examples]) for teacher in self.teachers]
@@ -191,8 +193,11 @@ class DistillationUpdate:
         distiller = find_distiller(student)
         assert distiller is not None
         premises = distiller.premises(student, examples) if distiller.premises else None
+        ask, question = distiller.ask, "scores"
+        if distiller.ask_states is not None and not self.settings.weights_of(name).states_weight.is_zero:
+            ask, question = distiller.ask_states, "states"
         return [
-            Lesson(hearing.teacher.nlp.get_pipe(name), hearing.ask(name, distiller.ask, premises))
+            Lesson(hearing.teacher.nlp.get_pipe(name), hearing.ask(name, ask, premises, question=question))
             for hearing in (hearings[number] for number in self.taught[name])
         ]
 

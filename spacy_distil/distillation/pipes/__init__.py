@@ -57,6 +57,8 @@ class Distiller:
         backward pass and gives the weighted loss. The optimiser's step is the caller's. No lessons: gold labels alone.
     premises: takes the student's component and examples; gives for each an array of integers with all that an answer
         depends on beside the document's tokens, such as suggested spans. None: nothing.
+    ask_states: as `ask`, with the hidden states of an encoder that is the component's own; asked where `states_weight` is not
+        0. None: there is none, or they are not compared.
     """
 
     component: type
@@ -64,6 +66,7 @@ class Distiller:
     ask: Callable[[Any, Sequence[Doc], Sequence[Array]], list[Answer]]
     update: Callable[[Any, Sequence[Lesson], Batch], float]
     premises: Callable[[Any, Sequence[Example]], list[Array]] | None = None
+    ask_states: Callable[[Any, Sequence[Doc], Sequence[Array]], list[Answer]] | None = None
 
 
 DISTILLERS = (
@@ -83,6 +86,7 @@ DISTILLERS = (
         question_answering.ask,
         question_answering.update,
         question_answering.premises,
+        question_answering.ask_states,
     ),
 )
 

@@ -10,16 +10,20 @@ import numpy
 import torch
 from spacy.tokens import Doc
 from spacy.training import Example
-from thinc.api import set_dropout_rate, to_numpy
+from thinc.api import get_array_module, set_dropout_rate, to_numpy
+from thinc.util import torch2xp
+from torch import Tensor
 
 from spacy_distil.distillation.batch import Batch
 from spacy_distil.distillation.errors import DistillationError
 from spacy_distil.distillation.heads import Head, mean_logits
+from spacy_distil.distillation.hidden_states.losses import cosine
 from spacy_distil.distillation.lessons import Answer, Array, Lesson
 from spacy_distil.distillation.losses import softmax_kl
 from spacy_distil.encoder.sequences import Sequences
 from spacy_distil.pipeline.question_answering.component import QuestionAnswering
 from spacy_distil.pipeline.question_answering.gold import cross_entropy, draw
+from spacy_distil.pipeline.question_answering.model import begin_update_with_states, predict_with_states
 from spacy_distil.pipeline.question_answering.windows import Windows
 
 
@@ -56,17 +60,38 @@ def premises(student: QuestionAnswering, examples: Sequence[Example]) -> list[Ar
 
 def ask(teacher: QuestionAnswering, docs: Sequence[Doc], premises: Sequence[Array]) -> list[Answer]:
     """logits: (pieces, 2), start and end."""
+    logits = teacher.model.predict(_make_sequences(premises))
+    return [{"logits": rows} for rows in _split(logits, premises)]
+
+
+def ask_states(teacher: QuestionAnswering, docs: Sequence[Doc], premises: Sequence[Array]) -> list[Answer]:
+    """logits: (pieces, 2), start and end. states: (pieces, width), the last hidden state of each."""
+    ops, width = teacher.model.ops, teacher.shim.encoder.config.width
+    logits, states = [ops.alloc2f(0, 2)], [ops.alloc2f(0, width)]
+    for hidden, scores in predict_with_states(teacher.model, _make_sequences(premises)):
+        logits.append(scores)
+        states.append(ops.asarray2f(torch2xp(hidden)))
+    parts = (_split(ops.xp.concatenate(rows), premises) for rows in (logits, states))
+    return [{"logits": scores, "states": hidden} for scores, hidden in zip(*parts, strict=True)]
+
+
+def _make_sequences(premises: Sequence[Array]) -> Sequences:
     rows: Array = numpy.concatenate([to_numpy(columns) for columns in premises])
     ids, types = (torch.from_numpy(numpy.ascontiguousarray(rows[:, i])) for i in range(2))
     lengths = [n for columns in premises for n in numpy.bincount(to_numpy(columns)[:, 2]).tolist()]
-    logits = teacher.model.predict(Sequences(ids, tuple(lengths), types))
+    return Sequences(ids, tuple(lengths), types)
+
+
+def _split(rows: Array, premises: Sequence[Array]) -> list[Array]:
+    """The rows of each Doc."""
     ends = numpy.cumsum([len(columns) for columns in premises])
-    return [{"logits": part} for part in teacher.model.ops.xp.split(logits, ends[:-1].tolist())]
+    return get_array_module(rows).split(rows, ends[:-1].tolist())
 
 
 def update(student: QuestionAnswering, lessons: Sequence[Lesson], batch: Batch) -> float:
-    """Both losses are sums over windows: of the divergence of start and end from the teacher's over the window's pieces and
-    `[CLS]`, and of the component's own cross entropy, where answers are known."""
+    """Two losses are sums over windows: of the divergence of start and end from the teacher's over the window's pieces and
+    `[CLS]`, and of the component's own cross entropy, where answers are known. The third is a sum over pieces, of the cosine
+    distance between last hidden states (Sanh et al. 2019, section 3); of several teachers their mean."""
     every = student.find_questions(batch.examples, answered=False)
     numbers = [draw(range(len(row)), student.questions_per_doc) for row in every]
     questions = [[row[i] for i in chosen] for row, chosen in zip(every, numbers, strict=True)]
@@ -76,34 +101,52 @@ def update(student: QuestionAnswering, lessons: Sequence[Lesson], batch: Batch) 
     if not (lessons or gold_weight) or not len(windows.questions):
         return 0.0
     set_dropout_rate(student.model, batch.drop)
-    scores, backprop = student.model.begin_update(windows.sequences)
+    states, scores, backprop = begin_update_with_states(student.model, windows.sequences)
     logits = to_numpy(scores)
     gradient = numpy.zeros_like(logits)
+    d_states: Tensor | None = None
     loss = 0.0
     if lessons:
-        whole = student.make_example_windows(batch.examples, every)
-        starts = numpy.cumsum([0, *map(len, every)])
-        drawn = [start + i for start, chosen in zip(starts, numbers, strict=False) for i in chosen]
-        soft, d_soft = _soft_loss(windows, logits, _teacher_logits(whole, drawn, lessons), batch.temperature)
+        rows = _find_rows(student.make_example_windows(batch.examples, every), numbers)
+        soft, d_soft = _soft_loss(windows, logits, _take(lessons, "logits", rows), batch.temperature)
         gradient += batch.soft_weight * d_soft
         loss += batch.soft_weight * soft
+        if batch.states_weight:
+            distance, d_distance = _states_loss(states, _take(lessons, "states", rows))
+            d_states = batch.states_weight * d_distance
+            loss += batch.states_weight * distance
     if gold_weight:
         gold, d_gold = cross_entropy(windows, [question for row in questions for question in row], logits)
         gradient += gold_weight * d_gold
         loss += gold_weight * gold
-    backprop(student.model.ops.asarray2f(gradient))
+    backprop(student.model.ops.asarray2f(gradient), d_states)
     return loss
 
 
-def _teacher_logits(whole: Windows, drawn: Sequence[int], lessons: Sequence[Lesson]) -> list[Array]:
-    """What each teacher says of the sequences of the questions that were drawn, (pieces, 2).
+def _find_rows(whole: Windows, numbers: Sequence[Sequence[int]]) -> Array:
+    """(pieces,) whether a piece is of a question that was drawn.
 
     whole: the windows of all questions.
+    numbers: of those that were drawn, for each Doc.
     """
-    is_drawn = numpy.repeat(numpy.isin(whole.questions, drawn), whole.sequences.lengths)
-    return [
-        numpy.concatenate([to_numpy(answer["logits"]) for answer in lesson.answers])[is_drawn] for lesson in lessons
-    ]
+    first = numpy.searchsorted(whole.docs, numpy.arange(len(numbers)))
+    drawn = [start + i for start, chosen in zip(first.tolist(), numbers, strict=True) for i in chosen]
+    return numpy.repeat(numpy.isin(whole.questions, drawn), whole.sequences.lengths)
+
+
+def _take(lessons: Sequence[Lesson], name: str, rows: Array) -> list[Array]:
+    """What each teacher says of these pieces."""
+    return [numpy.concatenate([to_numpy(answer[name]) for answer in lesson.answers])[rows] for lesson in lessons]
+
+
+def _states_loss(student: Tensor, teachers: Sequence[Array]) -> tuple[float, Tensor]:
+    """student: (pieces, width). RETURNS: the sum over pieces of the cosine distance, and its gradient."""
+    own = student.detach().clone().requires_grad_()
+    taught = [torch.from_numpy(rows).to(own.device) for rows in teachers]
+    loss = torch.stack([cosine(own[None], rows[None]) for rows in taught]).mean()
+    loss.backward()
+    assert own.grad is not None
+    return float(loss.detach()), own.grad
 
 
 def _soft_loss(windows: Windows, student: Array, teachers: Sequence[Array], temperature: float) -> tuple[float, Array]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from spacy.tokens import Doc
 from thinc.api import Linear, Model, zero_init
 from thinc.types import Floats2d
 from thinc.util import torch2xp, xp2torch
+from torch import Tensor
 
 from spacy_distil.encoder.model import get_shim, has_dropout
 from spacy_distil.encoder.pieces import split_by_budget
@@ -42,20 +43,41 @@ def init(model: Model[InT, OutT], X: InT | None = None, Y: OutT | None = None) -
 
 
 def forward(model: Model[InT, OutT], sequences: InT, is_train: bool) -> tuple[OutT, Callable[[OutT], InT]]:
-    encoder, output = model.get_ref("encoder"), model.get_ref("output_layer")
-    shim = get_shim(encoder)
     if not is_train:
-        parts = split_sequences(sequences, PREDICTED_AT_ONCE * shim.options.max_batch_pieces)
-        logits = [output.predict(torch2xp(shim.predict_sequences(part))) for part in parts]
+        logits = [scores for _, scores in predict_with_states(model, sequences)]
         return model.ops.xp.concatenate([model.ops.alloc2f(0, 2), *logits]), lambda d_logits: sequences
-    hidden, backprop_encoder = shim.begin_update_sequences(sequences, dropout=has_dropout(encoder))
-    scores, backprop_output = output.begin_update(torch2xp(hidden))
+    _, scores, backprop_states = begin_update_with_states(model, sequences)
 
     def backprop(d_logits: OutT) -> InT:
-        backprop_encoder(xp2torch(backprop_output(d_logits), device=shim.device))
+        backprop_states(d_logits, None)
         return sequences
 
     return scores, backprop
+
+
+def predict_with_states(model: Model[InT, OutT], sequences: InT) -> Iterator[tuple[Tensor, OutT]]:
+    """Part by part of the sequences, the last hidden states, (pieces, width), and the logits, (pieces, 2)."""
+    shim, output = get_shim(model.get_ref("encoder")), model.get_ref("output_layer")
+    for part in split_sequences(sequences, PREDICTED_AT_ONCE * shim.options.max_batch_pieces):
+        states = shim.predict_sequences(part)
+        yield states, output.predict(torch2xp(states))
+
+
+def begin_update_with_states(
+    model: Model[InT, OutT], sequences: InT
+) -> tuple[Tensor, OutT, Callable[[OutT, Tensor | None], None]]:
+    """The last hidden states, (pieces, width), the logits, (pieces, 2), and a callback from the gradient of the logits and,
+    where there is one, of the states to the parameters'."""
+    encoder, output = model.get_ref("encoder"), model.get_ref("output_layer")
+    shim = get_shim(encoder)
+    states, backprop_encoder = shim.begin_update_sequences(sequences, dropout=has_dropout(encoder))
+    scores, backprop_output = output.begin_update(torch2xp(states))
+
+    def backprop(d_logits: OutT, d_states: Tensor | None) -> None:
+        gradient = xp2torch(backprop_output(d_logits), device=shim.device)
+        backprop_encoder(gradient if d_states is None else gradient + d_states)
+
+    return states, scores, backprop
 
 
 def split_sequences(sequences: Sequences, budget: int) -> list[Sequences]:

@@ -1,0 +1,89 @@
+"""`python -m spacy distil convert`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import spacy
+from spacy.cli._util import app
+from spacy.tokens import DocBin
+from typer.testing import CliRunner
+
+from spacy_distil.cli import convert
+from tests.corpora.test_squad import CONTEXT, RIGHT, WRONG, write
+
+runner = CliRunner()
+
+
+def run(*args: str | Path):
+    return runner.invoke(app, ["distil", "convert", *map(str, args)])
+
+
+def said(result) -> str:
+    return re.sub(r"\s+", " ", result.output)
+
+
+def test_squad_becomes_a_file_of_docs_with_questions(tmp_path):
+    result = run(
+        write(tmp_path / "a.json", RIGHT), tmp_path / "new" / "a.spacy", "--converter", "squad", "--lang", "de"
+    )
+    assert result.exit_code == 0
+    assert "a.spacy: 1 Docs" in said(result)
+    (doc,) = DocBin().from_disk(tmp_path / "new" / "a.spacy").get_docs(spacy.blank("de").vocab)
+    assert doc.text == CONTEXT
+    assert [question["id"] for question in doc._.questions] == ["1", "2", "3"]
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.spacy"]
+
+
+def test_faulty_answers_fail_or_are_skipped_by_option(tmp_path):
+    source, target = write(tmp_path / "a.json", RIGHT + WRONG), tmp_path / "a.spacy"
+    for options in ([], ["--on-error", "fail"]):
+        result = run(source, target, "-c", "squad", *options)
+        assert result.exit_code == 1
+        assert "absent: the answer 'Paris'" in said(result)
+        assert not target.exists()
+    result = run(source, target, "-c", "squad", "--on-error", "skip")
+    assert result.exit_code == 0
+    assert "Skipped 5 faulty questions" in said(result)
+    assert "absent: the answer 'Paris'" in said(result)
+    assert target.exists()
+
+
+def test_an_option_that_a_converter_lacks_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setitem(convert.CONVERTERS, "parallel", "tests.cli.test_convert")
+    result = run(write(tmp_path / "a.json", RIGHT), tmp_path / "a.spacy", "-c", "parallel", "--on-error", "skip")
+    assert result.exit_code == 1
+    assert "'parallel' has no option --on-error" in said(result)
+
+
+def read(path, nlp):
+    yield from ()
+
+
+def test_a_file_without_a_text_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setitem(convert.CONVERTERS, "parallel", "tests.cli.test_convert")
+    result = run(write(tmp_path / "a.json", RIGHT), tmp_path / "a.spacy", "-c", "parallel")
+    assert result.exit_code == 1
+    assert "There is no text in" in said(result)
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+    target = tmp_path / "a.spacy"
+    target.write_text("old")
+
+    def fail(*args):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        convert.write(b"new", target)
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_an_unknown_converter_is_named_with_those_that_are_there(tmp_path):
+    result = run(write(tmp_path / "a.json", RIGHT), tmp_path / "a.spacy", "-c", "conll")
+    assert result.exit_code == 2
+    assert "squad" in said(result)
