@@ -65,7 +65,7 @@ def read_texts(path: Path, field: str) -> Iterator[str]:
     RAISES: CorpusError for a file that is damaged or cut off, and for a line that is no text.
     """
     is_lines = path.name.endswith(LINES)
-    for place, line, is_last in _read_lines(path):
+    for place, line, is_last in read_lines(path):
         if line.strip():
             yield line if is_lines else _read_record(place, line, field, is_last)
 
@@ -75,7 +75,7 @@ def read_records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
     RAISES: CorpusError for a file that is damaged or cut off, and for a line that is no object.
     """
-    for place, line, is_last in _read_lines(path):
+    for place, line, is_last in read_lines(path):
         if line.strip():
             record = _parse(place, line, is_last)
             if not isinstance(record, dict):
@@ -83,7 +83,7 @@ def read_records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             yield place, record
 
 
-def _read_lines(path: Path) -> Iterator[tuple[str, str, bool]]:
+def read_lines(path: Path) -> Iterator[tuple[str, str, bool]]:
     """Each line's place, its text without the line break, and whether the file ended before a line break."""
     number = 0
     try:
