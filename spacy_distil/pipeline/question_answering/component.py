@@ -27,6 +27,7 @@ from spacy_distil.encoder.sequences import Sequences
 from spacy_distil.encoder.shim import DistilBertShim
 from spacy_distil.encoder.tokenizer import PieceTokenizer
 from spacy_distil.errors import ComponentError
+from spacy_distil.pipeline.mean_score import MeanScore
 from spacy_distil.pipeline.question_answering.answers import ASK, Answer, make_answers, register
 from spacy_distil.pipeline.question_answering.gold import Question, cross_entropy, draw
 from spacy_distil.pipeline.question_answering.metrics import best, exact_match, f1
@@ -286,8 +287,7 @@ class QuestionAnswering(TrainablePipe):
         ]
         metrics = {"qa_exact_match": exact_match, "qa_f1": f1}
         return {
-            name: sum(best(metric, golds, text) for golds, text in pairs) / len(pairs) if pairs else None
-            for name, metric in metrics.items()
+            name: MeanScore.of([best(metric, golds, text) for golds, text in pairs]) for name, metric in metrics.items()
         }
 
     # On disk
