@@ -24,7 +24,7 @@ def read(path: Path, nlp: Language) -> Iterator[Doc]:
     """A Doc for each text; neighbouring lines of the same text are one Doc with several translations.
 
     A `.jsonl` file has objects with `text` or `source`, a string, and `translations`, `translation` or `target`, a string or a
-    list of them. Any other file has lines of a text, a tab, a translation, and perhaps another tab with something that is passed
+    list of them. Any other file has lines of a text, a tab, a translation, and perhaps another tab with more, which is passed
     over; either may be compressed as `.gz`. Empty lines, and translations without text, are left out.
 
     RAISES: CorpusError for a file that can't be read, and for a line without text or translation.

@@ -331,7 +331,7 @@ class Seq2Seq(TrainablePipe):
 
         def read_model(model_path: Path) -> None:
             get_encoder(self.model).from_disk(model_path.with_name(checkpoint.WEIGHTS))
-            set_width(self.model.get_ref("encoder"))
+            set_width(self.model.layers[0])
             get_decoder(self.model).from_disk(model_path.with_name(initialization.WEIGHTS))
 
         readers: dict[str, Callable[[Path], Any]] = {

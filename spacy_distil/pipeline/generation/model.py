@@ -81,13 +81,12 @@ def Seq2Seq(
         forward,
         layers=[encoder],
         shims=[DecoderShim(options)],
-        refs={"encoder": encoder},
         attrs={"dropout_rate": 0.0},
     )
 
 
 def get_encoder(model: Model) -> DistilBertShim:
-    return get_shim(model.get_ref("encoder"))
+    return get_shim(model.layers[0])  # thinc's copies lose references
 
 
 def get_decoder(model: Model) -> DecoderShim:
@@ -106,7 +105,7 @@ def initialize(model: Model[InT, OutT], references: Callable[[], Iterable[str]])
     references: gives the texts to train the target vocabulary on.
     """
     encoder, decoder = get_encoder(model), get_decoder(model)
-    model.get_ref("encoder").initialize()
+    model.layers[0].initialize()
     if decoder.has_weights:
         return
     options = decoder.options

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import json
-import os
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
 from thinc.api import Optimizer
-from thinc.shims import Shim
-from thinc.util import get_torch_default_device, xp2torch
+from thinc.util import get_torch_default_device
 from torch import Tensor
 
 from spacy_distil.encoder import optimizer as fused_optimizer
@@ -26,6 +20,7 @@ from spacy_distil.encoder.loss_scale import LossScale
 from spacy_distil.encoder.packed import Packed
 from spacy_distil.encoder.precision import Precision, resolve_precision
 from spacy_distil.encoder.tokenizer import PieceTokenizer
+from spacy_distil.encoder.torch_shim import TorchShim
 from spacy_distil.errors import CheckpointError, EncoderError
 from spacy_distil.pipeline.generation.config import DecoderConfig
 from spacy_distil.pipeline.generation.inference import DecoderPlan
@@ -68,7 +63,7 @@ class Texts:
     words: Tensor | None
 
 
-class DecoderShim(Shim):
+class DecoderShim(TorchShim):
     """Holds the decoder and its vocabulary once they are there: from `initialize`, or from bytes."""
 
     _model: Decoder | None
@@ -97,10 +92,6 @@ class DecoderShim(Shim):
         assert self.decoder is not None  # an error where it has no weights yet
         assert self.tokenizer is not None
         return self.tokenizer
-
-    @property
-    def has_weights(self) -> bool:
-        return self._model is not None
 
     @property
     def longest(self) -> int:
@@ -177,75 +168,13 @@ class DecoderShim(Shim):
             optimizer.learn_rate = rate
         self._plan = None
 
-    @contextlib.contextmanager
-    def use_params(self, params: dict[Any, Any]) -> Iterator[None]:
-        """Swap in parameters, such as an optimiser's averages, by the keys `(self.id, name)`."""
-        parameters = dict(self.decoder.named_parameters()) if self._model is not None else {}
-        chosen = {name: params[self.id, name] for name in parameters if (self.id, name) in params}
-        backup = {name: parameters[name].data for name in chosen}
-        for name, value in chosen.items():
-            parameters[name].data = xp2torch(value, device=self.device).view_as(parameters[name])
-        if chosen:
-            self._plan = None
-        try:
-            yield
-        finally:
-            for name, tensor in backup.items():
-                parameters[name].data = tensor
-            if chosen:
-                self._plan = None
-
     # Copies, devices, bytes
 
-    def to_device(self, device_type: str, device_id: int) -> None:
-        if self._model is not None:
-            self._model.to("cpu" if device_type == "cpu" else torch.device("cuda", device_id))
-            self._plan = None
-
-    def copy(self) -> DecoderShim:
-        """A copy that learns for itself: it has an id of its own, by which optimisers know it."""
-        return copy.deepcopy(self)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # The plan's blocked weights can be neither copied nor pickled; they are made again when they are needed.
-        return {**self.__dict__, "_plan": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        with Shim.global_id_lock:
-            Shim.global_id += 1
-            self.id = Shim.global_id
-
-    def to_bytes(self) -> bytes:
-        """safetensors, with shape and vocabulary in its metadata; empty where there are no weights yet."""
-        return safetensors.torch.save(*self._serialize()) if self._model is not None else b""
-
-    def from_bytes(self, data: bytes) -> DecoderShim:
-        with tempfile.TemporaryDirectory() as folder:  # safetensors reads metadata from files only
-            path = Path(folder) / "decoder.safetensors"
-            path.write_bytes(data)
-            return self.from_disk(path) if data else self
-
-    def to_disk(self, path: str | Path) -> None:
-        """Write the file of `to_bytes`, all or nothing."""
-        path = Path(path)
-        weights, metadata = self._serialize()
-        handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        os.close(handle)
-        try:
-            safetensors.torch.save_file(weights, draft, metadata=metadata)
-            os.chmod(draft, 0o644)
-            os.replace(draft, path)
-        except BaseException:
-            os.unlink(draft)
-            raise
-
-    def _serialize(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+    def _serialize(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         decoder = self.decoder
         weights = {name: value.detach().cpu().contiguous() for name, value in decoder.state_dict().items()}
         about = {"format": FORMAT, "config": decoder.config.to_dict(), "tokenizer": self.vocabulary.to_dict()}
-        # One entry: safetensors writes several in random order, and equal decoders should be equal files.
-        return weights, {METADATA: json.dumps(about)}
+        return weights, about
 
     def from_disk(self, path: str | Path) -> DecoderShim:
         self.adopt(*read_decoder(path))
