@@ -1,4 +1,4 @@
-"""Fetch one of the assets in `project.yml`, unless it is there already with the right checksum."""
+"""Fetch one of the assets in `project.yml`, unless it is there already with the right checksum, or with any where it has none."""
 
 from pathlib import Path
 
@@ -14,16 +14,20 @@ def fetch(destination: str) -> None:
     assets = {asset["dest"]: asset for asset in load_project_config(project)["assets"]}
     if destination not in assets:
         msg.fail(f"project.yml has no asset {destination!r}", f"It has {', '.join(assets)}.", exits=1)
-    url, checksum = assets[destination]["url"], assets[destination]["checksum"]
+    url, checksum = assets[destination]["url"], assets[destination].get("checksum")
+    if checksum is None and Path(destination).exists():
+        msg.good(f"{destination} is taken as it is")
+        return
     try:
         fetch_asset(project, url, Path(destination), checksum)
-        is_right = get_checksum(destination) == checksum
+        is_right = checksum in (None, get_checksum(destination))
     except (OSError, ValueError):
         is_right = False
     if not is_right:
         msg.fail(
             f"{destination} is not there, or is not the file that project.yml describes",
-            f"Download {url} on a machine that reaches it, and copy it here. Its MD5 is {checksum}.",
+            f"Download {url} on a machine that reaches it, and copy it here."
+            + (f" Its MD5 is {checksum}." if checksum else ""),
             exits=1,
         )
 
