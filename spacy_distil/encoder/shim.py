@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import copy
-import json
-import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-import safetensors.torch
 import torch
 import torch.nn.functional as F
 from spacy.tokens import Doc
 from thinc.api import Optimizer
-from thinc.shims import Shim
-from thinc.util import get_torch_default_device, xp2torch
+from thinc.util import get_torch_default_device
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint as recompute_in_backward
 
@@ -27,7 +21,6 @@ from spacy_distil.encoder import optimizer as fused_optimizer
 from spacy_distil.encoder import sparse
 from spacy_distil.encoder.checkpoint import (
     FORMAT,
-    METADATA,
     SPARSE_FORMAT,
     SPARSE_NEEDS,
     Checkpoint,
@@ -51,6 +44,7 @@ from spacy_distil.encoder.pieces import (
 from spacy_distil.encoder.precision import Precision, resolve_precision
 from spacy_distil.encoder.sequences import Sequences
 from spacy_distil.encoder.tokenizer import PieceTokenizer
+from spacy_distil.encoder.torch_shim import TorchShim
 from spacy_distil.encoder.zeros import Zeros
 from spacy_distil.errors import EncoderError
 
@@ -103,7 +97,7 @@ class Backprop(Protocol):
     def __call__(self, d_tokens: Tensor | None, d_cls: Tensor | None, d_layers: Tensor | None = None) -> None: ...
 
 
-class DistilBertShim(Shim):
+class DistilBertShim(TorchShim):
     """Holds the encoder once it has weights: from its checkpoint by `initialize`, or from bytes."""
 
     _model: DistilBertEncoder | None
@@ -127,10 +121,6 @@ class DistilBertShim(Shim):
                 f"{self.options.name!r}, or load a trained pipeline with `spacy.load`."
             )
         return self._model
-
-    @property
-    def has_weights(self) -> bool:
-        return self._model is not None
 
     @property
     def device(self) -> torch.device:
@@ -337,24 +327,6 @@ class DistilBertShim(Shim):
         zeros.apply(dict(self.encoder.named_parameters()))
         self._plan = None
 
-    @contextlib.contextmanager
-    def use_params(self, params: dict[Any, Any]) -> Iterator[None]:
-        """Swap in parameters, such as an optimiser's averages, by the keys `(self.id, name)`."""
-        parameters = dict(self.encoder.named_parameters()) if self._model is not None else {}
-        chosen = {name: params[self.id, name] for name in parameters if (self.id, name) in params}
-        backup = {name: parameters[name].data for name in chosen}
-        for name, value in chosen.items():
-            parameters[name].data = xp2torch(value, device=self.device).view_as(parameters[name])
-        if chosen:
-            self._plan = None
-        try:
-            yield
-        finally:
-            for name, tensor in backup.items():
-                parameters[name].data = tensor
-            if chosen:
-                self._plan = None
-
     # Batches
 
     def _read(self, docs: Sequence[Doc]) -> tuple[Pieces, Windows]:
@@ -396,52 +368,14 @@ class DistilBertShim(Shim):
     # Copies, devices, bytes
 
     def to_device(self, device_type: str, device_id: int) -> None:
+        super().to_device(device_type, device_id)
         if self._model is not None:
-            device = torch.device("cpu") if device_type == "cpu" else torch.device("cuda", device_id)
-            self._model.to(device)
-            self.zeros.to(device)
-            self._plan = None
-
-    def copy(self) -> DistilBertShim:
-        """A copy that learns for itself: it has an id of its own, by which optimisers know it."""
-        return copy.deepcopy(self)
+            self.zeros.to(self.device)
 
     def __getstate__(self) -> dict[str, Any]:
-        # The plan's blocked weights can be neither copied nor pickled; they are made again when they are needed. A pruning
-        # that goes on goes on here alone.
-        return {**self.__dict__, "_plan": None, "zeros": self.zeros.fixed()}
+        return {**super().__getstate__(), "zeros": self.zeros.fixed()}  # a pruning that goes on goes on here alone
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        with Shim.global_id_lock:
-            Shim.global_id += 1
-            self.id = Shim.global_id
-
-    def to_bytes(self) -> bytes:
-        """safetensors, with the config and the tokenizer in its metadata; empty where there are no weights yet."""
-        return safetensors.torch.save(*self._serialize()) if self._model is not None else b""
-
-    def from_bytes(self, data: bytes) -> DistilBertShim:
-        with tempfile.TemporaryDirectory() as folder:  # safetensors reads metadata from files only
-            path = Path(folder) / "model.safetensors"
-            path.write_bytes(data)
-            return self.from_disk(path) if data else self
-
-    def to_disk(self, path: str | Path) -> None:
-        """Write the file of `to_bytes`, all or nothing."""
-        path = Path(path)
-        weights, metadata = self._serialize()
-        handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        os.close(handle)
-        try:
-            safetensors.torch.save_file(weights, draft, metadata=metadata)
-            os.chmod(draft, 0o644)
-            os.replace(draft, path)
-        except BaseException:
-            os.unlink(draft)
-            raise
-
-    def _serialize(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+    def _serialize(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         encoder = self.encoder
         assert self.tokenizer is not None
         weights = {name: value.detach().cpu().contiguous() for name, value in encoder.state_dict().items()}
@@ -449,8 +383,7 @@ class DistilBertShim(Shim):
         if self.zeros:
             about |= {"format": SPARSE_FORMAT, "needs": SPARSE_NEEDS}
             weights = sparse.compress(weights, self.zeros.pruned)
-        # One entry: safetensors writes several in random order, and equal encoders should be equal files.
-        return weights, {METADATA: json.dumps(about)}
+        return weights, about
 
     def from_disk(self, path: str | Path) -> DistilBertShim:
         self.adopt(read_component(path))
