@@ -1,4 +1,4 @@
-"""Fetch one of the assets in `project.yml`, unless it is there already with the right checksum, or with any where it has none."""
+"""Fetch one of the assets in `project.yml`, unless it is there with the right checksum, or with any where none is named."""
 
 from pathlib import Path
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import shlex
 from pathlib import Path
@@ -345,6 +346,31 @@ def test_an_asset_that_is_there_with_the_right_checksum_is_not_downloaded(
     fetch("data.csv")
     with pytest.raises(SystemExit):
         fetch("other.csv")
+
+
+def test_an_asset_without_a_checksum_is_taken_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asset = {"dest": "data.csv", "url": "https://localhost:1/data.csv"}
+    srsly.write_yaml(tmp_path / "project.yml", {"assets": [asset]})
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        import_script("fetch_asset").fetch("data.csv")
+    (tmp_path / "data.csv").write_text("mine")
+    import_script("fetch_asset").fetch("data.csv")
+    assert (tmp_path / "data.csv").read_text() == "mine"
+
+
+def test_the_articles_of_squad_are_wholly_in_one_part(tmp_path: Path) -> None:
+    articles = [
+        {"title": f"Article {i}", "paragraphs": [{"context": "Ada", "qas": [{"question": "Who?"}] * (i + 1)}]}
+        for i in range(30)
+    ]
+    (tmp_path / "all.json").write_text(json.dumps({"data": articles}), encoding="utf8")
+    paths = [tmp_path / name for name in ("train.json", "dev.json")]
+    import_script("split_squad").split_squad(tmp_path / "all.json", *paths, share=0.3)
+    train, dev = (json.loads(path.read_text(encoding="utf8"))["data"] for path in paths)
+    assert dev
+    assert len(train) > len(dev)
+    assert sorted((*train, *dev), key=lambda a: int(a["title"].split()[1])) == articles
 
 
 def test_an_asset_that_can_not_be_fetched_ends_the_workflow(
