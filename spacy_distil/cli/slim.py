@@ -25,17 +25,17 @@ def slim_cli(
         Path | None, Arg(help="Texts like those it is for, labelled or not: .spacy, .txt, .jsonl, or a folder")
     ] = None,
     compute: Annotated[
-        float, Opt("--compute", "-c", help="Share of the encoder's multiply-adds that may stay; heads and neurons go")
+        float, Opt("--compute", help="Share of the encoder's multiply-adds that may stay; heads and neurons go")
     ] = 1.0,
     layers: Annotated[str | None, Opt("--layers", "-l", help="Layers that stay, as in 0,2,4 [default: all]")] = None,
     vocabulary: Annotated[
-        bool, Opt("--vocabulary", "-v", help="Remove the word pieces that the corpus does not use")
+        bool, Opt("--vocabulary", help="Remove the word pieces that the corpus does not use")
     ] = False,
     coverage: Annotated[
         float, Opt("--coverage", help="With --vocabulary: share of the pieces in the corpus that stay pieces")
     ] = 1.0,
     sample: Annotated[int, Opt("--sample", min=1, help="Texts on which importance is measured")] = 1000,
-    code_path: Annotated[Path | None, Opt("--code", help="Python file with registered functions")] = None,
+    code_path: Annotated[Path | None, Opt("--code", "-c", help="Python file with registered functions")] = None,
     force: Annotated[bool, Opt("--force", "-F", help="Overwrite the folder, if it is there")] = False,
     use_gpu: Annotated[int, Opt("--gpu-id", "-g", help="GPU ID or -1 for CPU")] = -1,
 ) -> None:
