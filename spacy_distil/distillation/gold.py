@@ -22,6 +22,7 @@ from spacy.tokens import Doc, Span
 
 from spacy_distil.distillation.errors import DistillationError
 from spacy_distil.pipeline.entity_tagger import EntityTagger
+from spacy_distil.pipeline.generation.component import EXTENSIONS, REFERENCES, Seq2Seq
 from spacy_distil.pipeline.question_answering.component import QuestionAnswering
 from spacy_distil.pipeline.summarization.component import Summarizer
 from spacy_distil.pipeline.summarization.labels import has_labels
@@ -90,6 +91,11 @@ def _(pipe: EntityLinker, reference: Doc) -> bool:
 @has_gold.register
 def _(pipe: Summarizer, reference: Doc) -> bool:
     return has_labels(reference)
+
+
+@has_gold.register
+def _(pipe: Seq2Seq, reference: Doc) -> bool:
+    return bool(pipe.find_references(reference))
 
 
 @has_gold.register
@@ -170,6 +176,11 @@ def _(pipe: EntityLinker, source: Doc, target: Doc) -> None:
 @take_over.register
 def _(pipe: Summarizer, source: Doc, target: Doc) -> None:
     target._.summaries = [" ".join(span.text for span in source._.summary)]
+
+
+@take_over.register
+def _(pipe: Seq2Seq, source: Doc, target: Doc) -> None:
+    target._.set(REFERENCES[pipe.target], [source._.get(EXTENSIONS[pipe.target])])
 
 
 @take_over.register

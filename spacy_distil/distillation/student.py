@@ -200,7 +200,9 @@ def _listening(block: Any, listener: dict[str, Any], encoder: dict[str, Any] | N
     if not isinstance(block, dict):
         return block
     if encoder is not None and "encoder" in block:
-        return {**block, "encoder": encoder}
+        # What a decoder writes has to be the teacher's vocabulary: it starts from the teacher's too.
+        decoder = {"decoder": encoder["name"]} if "decoder" in block else {}
+        return {**block, "encoder": encoder, **decoder}
     return {
         key: dict(listener) if key == "tok2vec" else _listening(value, listener, encoder)
         for key, value in block.items()

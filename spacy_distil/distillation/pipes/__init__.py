@@ -30,6 +30,7 @@ from spacy_distil.distillation.pipes import (
     linker,
     masked_lm,
     question_answering,
+    seq2seq,
     span_finder,
     spancat,
     summarizer,
@@ -37,6 +38,7 @@ from spacy_distil.distillation.pipes import (
     tokens,
     transition,
 )
+from spacy_distil.pipeline.generation.component import Seq2Seq
 from spacy_distil.pipeline.masked_lm.component import MaskedLanguageModel
 from spacy_distil.pipeline.question_answering.component import QuestionAnswering
 from spacy_distil.pipeline.summarization.component import Summarizer
@@ -79,6 +81,7 @@ DISTILLERS = (
     Distiller(SpanFinder, span_finder.check, span_finder.ask, span_finder.update),
     Distiller(EntityLinker, linker.check, linker.ask, linker.update, linker.premises),
     Distiller(Summarizer, summarizer.check, summarizer.ask, summarizer.update, summarizer.premises),
+    Distiller(Seq2Seq, seq2seq.check, seq2seq.ask, seq2seq.update, seq2seq.premises),
     Distiller(MaskedLanguageModel, masked_lm.check, masked_lm.ask, masked_lm.update, masked_lm.premises),
     Distiller(
         QuestionAnswering,

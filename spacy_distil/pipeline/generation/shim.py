@@ -74,6 +74,7 @@ class DecoderShim(TorchShim):
         self.options = options
         self.tokenizer = None
         self._plan: DecoderPlan | None = None
+        self._words_state: tuple[int, int] | None = None  # of the shared word vectors that are in the plan
         self.loss_scale = LossScale()
 
     # What it holds
@@ -118,8 +119,9 @@ class DecoderShim(TorchShim):
 
         words: the encoder's word vectors where the two share them.
         """
-        if self._plan is None or self._plan.dtype != self.dtype or words is not None:
-            self._plan = DecoderPlan(self.decoder, self.dtype, words)
+        state = None if words is None else (words.data_ptr(), words._version)
+        if self._plan is None or self._plan.dtype != self.dtype or state != self._words_state:
+            self._plan, self._words_state = DecoderPlan(self.decoder, self.dtype, words), state
         return self._plan
 
     @torch.no_grad()
