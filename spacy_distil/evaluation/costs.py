@@ -97,7 +97,7 @@ def choose_texts(nlp: Language, texts: Sequence[str]) -> tuple[list[str], str]:
         if sum(lengths) >= TIMED_WORDS:
             break
         chosen.append(text)
-        lengths.append(len(nlp.make_doc(text)))
+        lengths.append(len(measure.make_doc(nlp, text)))
     middle = sorted(range(len(chosen)), key=lengths.__getitem__)[len(chosen) // 2]
     return chosen, chosen[middle]
 
@@ -121,6 +121,6 @@ def run_memory(path: Path, texts: list[str], text: str, setting: Setting) -> int
     if setting.gpu_id >= 0:
         spacy.require_gpu(setting.gpu_id)
     nlp = spacy.load(path)
-    nlp(text)
+    nlp(measure.make_doc(nlp, text))
     _, peak = measure.peak_memory(lambda: measure.time_pipe(nlp, texts, batch_size=BATCH_SIZE))
     return peak

@@ -18,9 +18,24 @@ from typing import Any, TypeVar
 import psutil
 import torch
 from spacy.language import Language
+from spacy.tokens import Doc
 from thinc.api import Model
 
 T = TypeVar("T")
+
+
+class AskedText(str):
+    """A text with questions about it, which pipelines that answer some are to answer while they are measured."""
+
+    questions: Sequence[str] = ()
+
+    @classmethod
+    def of(cls, text: str, questions: Sequence[str]) -> AskedText:
+        asked = cls(text)
+        asked.questions = questions
+        return asked
+
+
 SAMPLE_EVERY = 0.001  # seconds
 
 
@@ -63,7 +78,7 @@ def size_on_disk(path: str | Path) -> int:
 
 def count_words(nlp: Language, texts: Sequence[str]) -> int:
     """The tokens of the pipeline's tokeniser that are not white space."""
-    return sum(not token.is_space for text in texts for token in nlp.make_doc(text))
+    return sum(not token.is_space for text in texts for token in make_doc(nlp, text))
 
 
 def words_per_second(nlp: Language, texts: Sequence[str], *, batch_size: int = 256, repeats: int = 3) -> float:
@@ -80,14 +95,21 @@ def words_per_second(nlp: Language, texts: Sequence[str], *, batch_size: int = 2
 
 def time_pipe(nlp: Language, texts: Sequence[str], *, batch_size: int = 256) -> float:
     """Seconds that `nlp.pipe(texts)` takes. The Docs are not kept."""
-    return time_call(lambda: _exhaust(nlp.pipe(texts, batch_size=batch_size)))
+    return time_call(lambda: _exhaust(nlp.pipe((make_doc(nlp, text) for text in texts), batch_size=batch_size)))
 
 
 def latency(nlp: Language, text: str, *, calls: int = 30) -> float:
     """Seconds of `nlp(text)`, the median of `calls`. A tenth as many calls, three at least, warm up."""
     for _ in range(max(3, calls // 10)):
-        nlp(text)
-    return median(time_call(lambda: nlp(text)) for _ in range(calls))
+        nlp(make_doc(nlp, text))
+    return median(time_call(lambda: nlp(make_doc(nlp, text))) for _ in range(calls))
+
+
+def make_doc(nlp: Language, text: str) -> Doc:
+    doc = nlp.make_doc(str(text))  # spaCy takes no other kind of str
+    if isinstance(text, AskedText):
+        doc._.questions = list(text.questions)
+    return doc
 
 
 def time_call(function: Callable[[], Any]) -> float:

@@ -12,7 +12,10 @@ from spacy.tokens import Doc
 from spacy.training import Example
 
 from spacy_distil.corpora.text import TextCorpus
+from spacy_distil.evaluation.measure import AskedText
 from spacy_distil.evaluation.readings import Statement, find_reading
+from spacy_distil.pipeline.question_answering.answers import texts_of
+from spacy_distil.pipeline.question_answering.component import QuestionAnswering
 
 CHECKPOINTS = ("model-best", "model-last")  # folders in which a training leaves its pipeline
 
@@ -82,11 +85,23 @@ class AnnotatedCorpus:
 
     @property
     def texts(self) -> list[str]:
-        return [example.predicted.text for example in self.examples]
+        """With the corpus's questions, where the pipeline answers some."""
+        if not answers_questions(self.nlp):
+            return [example.predicted.text for example in self.examples]
+        golds = [example.reference._.questions or () for example in self.examples]
+        return [AskedText.of(doc.text, texts_of(gold)) for doc, gold in zip(self.docs, golds, strict=True)]
+
+
+def answers_questions(nlp: Language) -> bool:
+    return any(isinstance(pipe, QuestionAnswering) for _, pipe in nlp.pipeline)
 
 
 def _annotate(nlp: Language, examples: Sequence[Example]) -> None:
-    """Where the pipeline links entities and finds none itself, as spaCy trains linkers, it gets those of the corpus."""
+    """Where the pipeline links entities and finds none itself, as spaCy trains linkers, it gets those of the corpus; where it
+    answers questions, the corpus's questions."""
+    if answers_questions(nlp):
+        for example in examples:
+            example.predicted._.questions = texts_of(example.reference._.questions or ())
     assigned = {what for name in nlp.pipe_names for what in nlp.get_pipe_meta(name).assigns}
     if "token.ent_kb_id" in assigned and "doc.ents" not in assigned:
         for example in examples:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import os
+import pickle
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import spacy
 import torch
 from spacy.language import Language
+from spacy.tokens import DocBin
 from spacy.training import Example
 
 from spacy_distil.evaluation import measure
 from spacy_distil.evaluation.measure import count_parameters, in_child, peak_memory, size_on_disk
+from spacy_distil.evaluation.sources import AnnotatedCorpus
+from tests.pipeline.questions import PASSAGES, make_nlp
+from tests.pipeline.questions import examples as question_examples
 
 MB = 1_000_000
 
@@ -114,7 +120,7 @@ def test_latency_is_the_median_of_calls_after_a_warm_up(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(measure, "time_call", time_call)
     assert measure.latency(nlp, "a text", calls=3) == 2.0
-    assert seen == ["a text"] * 6
+    assert [str(text) for text in seen] == ["a text"] * 6
 
 
 def test_time_is_in_seconds() -> None:
@@ -160,3 +166,24 @@ def test_a_child_is_a_process_of_its_own() -> None:
     assert in_child(divmod, 7, 2) == (3, 1)
     with pytest.raises(ZeroDivisionError):
         in_child(divmod, 1, 0)
+
+
+def test_questions_about_a_text_are_answered_while_a_pipeline_is_measured(
+    distilbert_folder: Path, tmp_path: Path
+) -> None:
+    nlp = make_nlp(distilbert_folder)
+    corpus = tmp_path / "corpus.spacy"
+    DocBin(docs=[example.reference for example in question_examples(nlp)], store_user_data=True).to_disk(corpus)
+    annotated = AnnotatedCorpus(nlp, corpus)
+    annotated.drop_vectors()
+    assert [list(text.questions) for text in annotated.texts if isinstance(text, measure.AskedText)] == [
+        [question for question, _ in questions] for _, questions in PASSAGES
+    ]
+    copied = pickle.loads(pickle.dumps(annotated.texts[0]))
+    assert copied.questions == annotated.texts[0].questions  # type: ignore[attr-defined]
+    asked: list[str] = []
+    pipe: Any = nlp.get_pipe("distilbert_qa")
+    answer = pipe.answer
+    pipe.answer = lambda docs, questions: asked.extend(q for row in questions for q in row) or answer(docs, questions)
+    measure.time_pipe(nlp, annotated.texts)
+    assert len(asked) == sum(len(questions) for _, questions in PASSAGES)

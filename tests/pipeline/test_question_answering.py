@@ -408,4 +408,51 @@ def test_references_come_back_from_a_file(nlp, tmp_path):
 
 
 def test_analyze_pipes_says_what_it_gives(nlp):
-    assert nlp.analyze_pipes()["summary"]["distilbert_qa"]["assigns"] == ["doc._.ask"]
+    assert nlp.analyze_pipes()["summary"]["distilbert_qa"]["assigns"] == ["doc._.ask", "doc._.answers"]
+
+
+# Questions that come with a Doc
+
+
+def ask_docs(nlp: Language) -> list[Doc]:
+    docs = list(map(nlp.make_doc, ["The film in London was great.", "A story", ""]))
+    docs[0]._.questions = ["Where?", {"id": "1", "question": "Which film?"}]
+    docs[2]._.questions = ["Where?"]
+    return docs
+
+
+def test_questions_on_a_doc_are_answered_in_the_pipeline(nlp: Language, pipe: QuestionAnswering) -> None:
+    docs = list(nlp.pipe(ask_docs(nlp)))
+    for doc, asked in zip(docs, [["Where?", "Which film?"], None, ["Where?"]], strict=True):
+        if asked is None:
+            assert doc._.answers is None
+        else:
+            assert doc._.answers == [answer.to_dict() for (answer,) in pipe.answer([doc], [asked])[0]]
+    assert nlp(ask_docs(nlp)[0])._.answers == docs[0]._.answers
+    again = Doc(nlp.vocab).from_bytes(docs[0].to_bytes())
+    assert again._.answers == docs[0]._.answers
+
+
+def test_answers_come_back_from_other_processes(nlp: Language) -> None:
+    here = [doc._.answers for doc in nlp.pipe(ask_docs(nlp))]
+    there = [doc._.answers for doc in nlp.pipe(ask_docs(nlp), n_process=2)]
+    assert there == here
+
+
+def test_answers_that_stand_on_a_doc_are_scored_and_others_are_asked_for(
+    nlp: Language, pipe: QuestionAnswering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = examples(nlp)
+    scores = pipe.score(given)
+    for each in given:
+        each.predicted._.questions = [question["question"] for question in each.reference._.questions]
+        nlp(each.predicted)
+    asked: list[int] = []
+    predict = pipe.find_answers
+    monkeypatch.setattr(
+        pipe, "find_answers", lambda docs, *args, **kw: asked.append(len(docs)) or predict(docs, *args, **kw)
+    )
+    assert pipe.score(given) == scores
+    given[0].predicted._.questions = ["Another?"]
+    assert pipe.score(given) == scores
+    assert asked == [0, 1]

@@ -12,13 +12,14 @@ import numpy as np
 from spacy.tokens import Doc, Span
 
 from spacy_distil.errors import ComponentError
+from spacy_distil.pipeline.question_answering.gold import Question
 from spacy_distil.pipeline.question_answering.spans import Spans
 from spacy_distil.pipeline.question_answering.windows import Windows
 
 if TYPE_CHECKING:
     from spacy_distil.pipeline.question_answering.component import QuestionAnswering
 
-ASK = "ask"
+ASK, ANSWERS = "ask", "answers"
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,10 @@ class Answer:
     end_char: int
     text: str
     score: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a Doc can keep, however it is saved: all but the span."""
+        return {"text": self.text, "start_char": self.start_char, "end_char": self.end_char, "score": self.score}
 
 
 def make_answers(
@@ -65,6 +70,22 @@ def make_answers(
         yield found
 
 
+def texts_of(questions: Sequence[str | dict[str, Any]]) -> list[str]:
+    """The questions that stand on a Doc: as texts, or as a corpus has them."""
+    return [question if isinstance(question, str) else question["question"] for question in questions]
+
+
+def is_answered(doc: Doc, questions: Sequence[Question]) -> bool:
+    """Whether a component has answered these questions on the Doc."""
+    asked = [question.text for question in questions]
+    return doc._.get(ANSWERS) is not None and texts_of(doc._.questions or ()) == asked
+
+
+def texts_in(doc: Doc) -> list[str]:
+    """The answers that stand on a Doc."""
+    return [answer["text"] for answer in doc._.get(ANSWERS)]
+
+
 _components: WeakValueDictionary[int, QuestionAnswering] = WeakValueDictionary()
 """All components that are left, in the order in which they were made."""
 _numbers = count()
@@ -75,6 +96,8 @@ def register(component: QuestionAnswering) -> None:
     _components[next(_numbers)] = component
     if not Doc.has_extension(ASK):
         Doc.set_extension(ASK, method=ask)
+    if not Doc.has_extension(ANSWERS):
+        Doc.set_extension(ANSWERS, default=None)
 
 
 def ask(doc: Doc, question: str | Sequence[str], top_k: int = 1, component: str | None = None) -> list[Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,16 @@ from spacy_distil.encoder.shim import DistilBertShim
 from spacy_distil.encoder.tokenizer import PieceTokenizer
 from spacy_distil.errors import ComponentError
 from spacy_distil.pipeline.mean_score import MeanScore
-from spacy_distil.pipeline.question_answering.answers import ASK, Answer, make_answers, register
+from spacy_distil.pipeline.question_answering.answers import (
+    ANSWERS,
+    ASK,
+    Answer,
+    is_answered,
+    make_answers,
+    register,
+    texts_in,
+    texts_of,
+)
 from spacy_distil.pipeline.question_answering.gold import Question, cross_entropy, draw
 from spacy_distil.pipeline.question_answering.metrics import best, exact_match, f1
 from spacy_distil.pipeline.question_answering.spans import find_spans
@@ -51,7 +60,7 @@ DEFAULT_MODEL = Config().from_str(default_model_config)["model"]
 
 @Language.factory(
     "distilbert_qa",
-    assigns=[f"doc._.{ASK}"],
+    assigns=[f"doc._.{ASK}", f"doc._.{ANSWERS}"],
     default_config={
         "model": DEFAULT_MODEL,
         "max_length": 384,
@@ -197,13 +206,20 @@ class QuestionAnswering(TrainablePipe):
             names=names,
         )
 
-    def __call__(self, doc: Doc) -> Doc:
-        if all(doc.vocab is not vocab for vocab in self.vocabs):
-            self.vocabs.append(doc.vocab)
-        return doc
+    def predict(self, docs: Iterable[Doc]) -> list[list[Answer] | None]:
+        """For each Doc the best answers to the questions that stand on it, None where none do."""
+        docs = list(docs)
+        asked = [texts_of(doc._.questions or ()) for doc in docs]
+        if not any(asked):
+            return [None] * len(docs)
+        return [[first for first, *_ in answers] or None for answers in self.answer(docs, asked)]
 
-    def pipe(self, stream: Iterable[Doc], *, batch_size: int = 128) -> Iterator[Doc]:
-        yield from map(self, stream)
+    def set_annotations(self, docs: Sequence[Doc], answered: Sequence[list[Answer] | None]) -> None:
+        for doc, answers in zip(docs, answered, strict=True):
+            if all(doc.vocab is not vocab for vocab in self.vocabs):
+                self.vocabs.append(doc.vocab)
+            if answers is not None:
+                doc._.set(ANSWERS, [answer.to_dict() for answer in answers])
 
     # Training
 
@@ -279,11 +295,14 @@ class QuestionAnswering(TrainablePipe):
         """
         examples = list(examples)
         questions = self.find_questions(examples)
-        docs = [example.predicted for example in examples]
-        said = self.find_answers(docs, self.make_example_windows(examples, questions), top_k=1)
+        unread = [i for i, example in enumerate(examples) if not is_answered(example.predicted, questions[i])]
+        windows = self.make_example_windows([examples[i] for i in unread], [questions[i] for i in unread])
+        fresh = self.find_answers([examples[i].predicted for i in unread], windows, top_k=1)
+        said = {i: [next(fresh)[0].text for _ in questions[i]] for i in unread}
         pairs = [
-            ([gold.text for gold in question.answers or []], answers[0].text)
-            for question, answers in zip(chain.from_iterable(questions), said, strict=True)
+            ([gold.text for gold in question.answers or []], text)
+            for i, (example, row) in enumerate(zip(examples, questions, strict=True))
+            for question, text in zip(row, said[i] if i in said else texts_in(example.predicted), strict=True)
         ]
         metrics = {"qa_exact_match": exact_match, "qa_f1": f1}
         return {
