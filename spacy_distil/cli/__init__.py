@@ -23,4 +23,5 @@ from spacy_distil.cli import (
     prune,
     slim,
     train,
+    write,
 )
