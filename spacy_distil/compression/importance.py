@@ -94,6 +94,8 @@ class Gates(Optimizer):
         gated = GATED.fullmatch(parameter) if model_id in self._names else None
         if gated is not None:
             layer = self.sums[self._names[model_id]][int(gated[1])]
+            # Of squares, the other choice, few large ones decide: a GoEmotions pipeline with half of its multiply-adds left,
+            # not trained on, has a macro AUC of 78.7 by them, and of 81.9 by absolute values (82.3 whole, 70.4 at random).
             columns = to_numpy((weights * gradient).sum(axis=0)).astype("float64")
             if gated[2] == HEAD_COLUMNS:
                 layer.heads[:] += abs(columns.reshape(len(layer.heads), -1).sum(axis=1))
