@@ -24,8 +24,8 @@ def prune_cli(
     ] = None,
     method: Annotated[str, Opt("--method", "-m", help="magnitude; movement is for training")] = "magnitude",
     scope: Annotated[
-        str, Opt("--scope", help="global: all matrices together, local: the same share of each")
-    ] = "global",
+        str, Opt("--scope", help="local: the same share of each matrix, global: of all together")
+    ] = "local",
     pattern: Annotated[
         str | None, Opt("--pattern", "-p", help="N:M, such as 2:4, or blocks, such as 32x32 [default: single weights]")
     ] = None,

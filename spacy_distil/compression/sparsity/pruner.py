@@ -16,6 +16,9 @@ from spacy_distil.encoder.shim import DistilBertShim
 from spacy_distil.encoder.zeros import Zeros, prunable
 
 
+ROUNDING = 1e-3  # a share of each matrix is a whole number of weights
+
+
 class Pruner(Zeros):
     """The zeros of an encoder whose sparsity rises along a schedule.
 
@@ -44,12 +47,13 @@ class Pruner(Zeros):
         self.step = 0
         self._values = {key: parameter.detach().clone() for key, parameter in parameters.items()}
         self._before = {key: zero for key, zero in self.pruned.items() if key in parameters}
-        self._initial = _share(self._before, self._values)
-        if self._initial > selection.sparsity:
+        present = _share(self._before, self._values)
+        if present > selection.sparsity + ROUNDING:
             raise CompressionError(
-                f"{self._initial:.4g} of the weights of the encoder in '{name}' are zero already, more than sparsity = "
+                f"{present:.4g} of the weights of the encoder in '{name}' are zero already, more than sparsity = "
                 f"{selection.sparsity:.4g}, and they stay zero. Set keep_zeros = false in its model to let them go."
             )
+        self._initial = min(present, selection.sparsity)
         self.pruned |= {
             key: torch.zeros_like(value, dtype=torch.bool)
             for key, value in self._values.items()

@@ -30,7 +30,7 @@ class Selection:
 
     @classmethod
     def read(
-        cls, sparsity: float | None, *, scope: str = "global", pattern: str | None = None, embeddings: bool = False
+        cls, sparsity: float | None, *, scope: str = "local", pattern: str | None = None, embeddings: bool = False
     ) -> Selection:
         """Raises CompressionError for values that make no sense."""
         read = read_pattern(pattern)

@@ -19,8 +19,8 @@ DOCUMENTED = """[pruning]
 sparsity = 0.9
 # movement: what training moves towards zero goes (Sanh et al. 2020), better at high sparsity. magnitude: the smallest go.
 method = "movement"
-# global: all matrices together. local: the same share of each.
-scope = "global"
+# local: the same share of each matrix. global: of all together, however unlike their weights are.
+scope = "local"
 # null: single weights. "2:4": of each four inputs of a neuron two stay. "32x32": blocks of rows x columns, as a whole.
 pattern = null
 # Prune the embeddings of words and positions too. Biases and norms never are.
@@ -45,7 +45,7 @@ METHODS = ("magnitude", "movement")
 DEFAULTS: dict[str, Any] = {
     "sparsity": None,
     "method": "movement",
-    "scope": "global",
+    "scope": "local",
     "pattern": None,
     "embeddings": False,
     "components": None,
