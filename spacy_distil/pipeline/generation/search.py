@@ -188,10 +188,10 @@ def _rank(logits: Tensor, scores: Tensor, written: Tensor, rules: Rules) -> tupl
     logits: (rows, vocabulary); scores: (sources, beams); written: (rows, pieces)
     """
     n_sources, n_beams = scores.shape
-    normalisers = logits.logsumexp(dim=1, keepdim=True)
+    logits = logits.log_softmax(dim=1)
     rules.apply(logits, written.to(logits.device))
     values, pieces = top(logits, min(2 * n_beams, logits.shape[1]))
-    totals = ((values - normalisers).to(scores.device).view(n_sources, n_beams, -1) + scores[:, :, None]).flatten(1)
+    totals = (values.to(scores.device).view(n_sources, n_beams, -1) + scores[:, :, None]).flatten(1)
     totals, ranked = totals.topk(min(2 * n_beams, totals.shape[1]), dim=1)
     pieces = pieces.to(scores.device).view(n_sources, -1).gather(1, ranked)
     return totals, ranked // values.shape[1], pieces
