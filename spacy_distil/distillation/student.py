@@ -129,6 +129,10 @@ def make_student_config(teacher: str, *, n_layers: int | None = None, lang: str 
         lang=lang or nlp.lang,
         pipeline=[*([ENCODER] if is_shared else []), *(name for name in nlp.pipe_names if name not in encoders)],
     )
+    annotating = nlp.config["training"].get("annotating_components") or []
+    config["training"]["annotating_components"] = [
+        name for name in annotating if name in nlp.pipe_names and name not in encoders
+    ]
     config["training"]["score_weights"] = dict(nlp.config["training"]["score_weights"])
     config["training"]["optimizer"]["learn_rate"]["initial_rate"] = 5e-5 if width >= WIDE else 3e-4
     config["initialize"]["after_init"] = {"@callbacks": CALLBACK}

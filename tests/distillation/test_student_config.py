@@ -165,3 +165,13 @@ def test_a_student_gives_tokens_what_its_teacher_gives_them(distilbert_folder, t
     nlp.initialize()
     nlp.to_disk(tmp_path / "first")
     assert make_student_config(str(tmp_path / "first"))["components"]["distilbert"]["model"]["pooling"] == "first"
+
+
+def test_what_annotates_in_the_teachers_training_does_in_the_students(distilbert_folder, tmp_path):
+    """A summariser needs sentences while it learns; the teacher's own encoder has no place in the student."""
+    teacher = on_distilbert(distilbert_folder)
+    teacher.add_pipe("sentencizer", name="sentences")
+    teacher.config["training"]["annotating_components"] = ["sentences", "distilbert"]
+    teacher.to_disk(tmp_path / "teacher")
+    config = make_student_config(str(tmp_path / "teacher"))
+    assert config["training"]["annotating_components"] == ["sentences"]
