@@ -172,8 +172,6 @@ def find_by_beams(
             writer.keep(kept)
             sources, most, best, running = (t[kept] for t in (sources, most, best, running))
             scores, parents, pieces, written = (t[kept] for t in (scores, parents, pieces, written))
-        order = _settle(parents)
-        scores, parents, pieces = (t.gather(1, order) for t in (scores, parents, pieces))
         written = written.gather(1, parents[:, :, None].expand(-1, -1, length - 1))
         written = torch.cat([written, pieces[:, :, None]], dim=2)
         writer.reorder((parents + n_beams * torch.arange(len(parents))[:, None]).flatten())
@@ -211,17 +209,3 @@ def top(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
     places = torch.cat([places, rest], dim=1)
     values, ranked = logits.gather(1, places).topk(k, dim=1)
     return values, places.gather(1, ranked)
-
-
-def _settle(parents: Tensor) -> Tensor:
-    """An order of new beams in which each beam that goes on has a successor in its own place, so that little has to be copied.
-
-    parents: (sources, beams), the beam that each new one continues.
-    """
-    n_beams = parents.shape[1]
-    earlier = torch.ones(n_beams, n_beams, dtype=torch.bool).tril(-1)
-    is_first = ~((parents[:, :, None] == parents[:, None, :]) & earlier).any(dim=2)
-    taken = torch.zeros_like(parents).scatter_reduce(1, parents, is_first.long(), "amax")
-    free = taken.argsort(dim=1, stable=True)
-    others = (~is_first).cumsum(dim=1).sub(1).clamp(min=0)
-    return torch.where(is_first, parents, free.gather(1, others)).argsort(dim=1)
