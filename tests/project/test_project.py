@@ -407,3 +407,15 @@ def test_each_seed_trains_in_a_folder_of_its_own_and_a_failure_ends_the_workflow
     with pytest.raises(SystemExit):
         train_seeds(Path("out"), "3,4", ["fake_train", "student.cfg"])
     assert not Path("out", "4").exists()
+
+
+def test_the_readme_shows_the_demo_as_it_is() -> None:
+    demo = (ROOT / "scripts" / "demo.py").read_text(encoding="utf8").split('"""\n', 1)[1].strip()
+    assert f"```python\n{demo}\n```" in (ROOT / "README.md").read_text(encoding="utf8")
+    assert len(demo.splitlines()) <= 40
+
+
+def test_documents_link_to_files_that_are_there() -> None:
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf8")):
+            assert (page.parent / link).exists(), (page.name, link)
