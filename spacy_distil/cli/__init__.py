@@ -14,6 +14,7 @@ app.add_typer(distil)
 
 from spacy_distil.cli import (
     bench,
+    bench_generation,
     bench_steps,
     compare,
     convert,
