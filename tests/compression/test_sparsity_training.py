@@ -182,6 +182,28 @@ def test_what_is_pruned_can_be_pruned_to_what_it_is(nlp, shim, corpus):
     assert all(torch.equal(shim.zeros.pruned[name], zero) for name, zero in zeros.items())
 
 
+def test_a_resumed_pruner_knows_which_weights_may_come_back(nlp, shim, corpus):
+    prune(nlp, Selection.read(0.25))
+    before = sum(int(zero.sum()) for zero in shim.zeros.pruned.values())
+    attached(nlp)
+    learn(nlp, corpus, Adam(0.01), 5)
+    resumed = Pruner(shim, Settings.from_block(BLOCK), "distilbert")
+    fresh = {name: zero.clone() for name, zero in resumed.pruned.items()}
+    state = {name: tensor.clone() for name, tensor in shim.zeros.state_dict().items()}
+    shim.zeros = Zeros({name: (zero & False) for name, zero in fresh.items()})
+    shim.zeros = resumed = Pruner(shim, Settings.from_block(BLOCK), "distilbert")
+    resumed.load_state_dict(state)
+    assert resumed.step == 5
+    pruned = sum(int(zero.sum()) for zero in resumed.pruned.values())
+    assert pruned > before
+    came_back = 0
+    for _ in range(3):
+        last = {name: zero.clone() for name, zero in resumed.pruned.items()}
+        learn(nlp, corpus, Adam(0.05))
+        came_back += sum(int((last[name] & ~zero).sum()) for name, zero in resumed.pruned.items())
+    assert came_back > 0
+
+
 def test_less_than_is_zero_already_is_an_error(nlp):
     prune(nlp, Selection.read(0.8))
     with pytest.raises(

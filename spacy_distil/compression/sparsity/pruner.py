@@ -15,7 +15,6 @@ from spacy_distil.encoder import optimizer as fused_optimizer
 from spacy_distil.encoder.shim import DistilBertShim
 from spacy_distil.encoder.zeros import Zeros, prunable
 
-
 ROUNDING = 1e-3  # a share of each matrix is a whole number of weights
 
 
@@ -139,8 +138,7 @@ class Pruner(Zeros):
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         self.step = int(state["step"])
-        for name, pruned in self.pruned.items():
-            pruned.copy_(state[f"pruned/{name}"])
+        self.pruned = {name: state[f"pruned/{name}"].to(pruned.device) for name, pruned in self.pruned.items()}
         if self.progress == 1.0:
             self._finish()
         for name, value in self._values.items():
