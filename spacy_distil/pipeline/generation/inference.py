@@ -72,7 +72,7 @@ class Decoding:
         self._own = self._zeros((n_beams, n_beams)).fill_(float("-inf")).fill_diagonal_(0.0)
 
     def _zeros(self, shape: Sequence[int]) -> Tensor:
-        return torch.zeros(tuple(shape), device=self.plan.words.device, dtype=self.plan.dtype)
+        return torch.zeros(tuple(shape), device=self.plan.words.device)
 
     @torch.inference_mode()
     def step(self, ids: Tensor) -> Tensor:
@@ -176,7 +176,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
 
     For a few queries two products cost half of what torch's kernel does, which starts anew for each source and head.
     """
-    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    scores = ((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)).float()  # of short rows the softmax is faster in float32
     if mask is not None:
         scores += mask
-    return (scores.softmax(dim=-1) @ v).transpose(1, 2).flatten(0, 1).flatten(1)
+    return (scores.softmax(dim=-1).to(v.dtype) @ v).transpose(1, 2).flatten(0, 1).flatten(1)
