@@ -1,7 +1,7 @@
 """Convert Tatoeba's pairs of English and German sentences to `train.spacy`, `dev.spacy` and `test.spacy`.
 
-The split is fixed: by the SHA-256 of the English sentence, so that no sentence is in two parts, however often it is there. Of all
-pairs, 50,000 are taken: those in `deu.50k.txt`, a random sample of them in their order; where that is missing, those of
+The split is fixed: by the SHA-256 of the English sentence, so that no sentence is in two parts, however often it is there. Of
+all pairs, 50,000 are taken: those in `deu.50k.txt`, a random sample of them in their order; where that is missing, those of
 `deu-eng.zip` whose own SHA-256 is the smallest, which is another sample of the same pairs.
 """
 
