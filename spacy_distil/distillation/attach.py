@@ -140,13 +140,14 @@ def forget_teacher(nlp: Language, teachers: Sequence[str] = ()) -> None:
     """Take the block, the callback and the readers of what the teacher has out of the config, and the path that they name by
     a variable. They have done their work; a saved student must load, and can be trained on, where there is no teacher.
 
-    teachers: paths. An encoder that started from one of them has no name of a checkpoint afterwards: it has its weights.
+    teachers: paths. An encoder or a decoder that started from one of them names no checkpoint afterwards: it has its weights.
     """
     config = nlp.config
     for block in config.get("components", {}).values():
         for model in _blocks(block.get("model", {})):
-            if any(Path(str(model.get("name"))).is_relative_to(teacher) for teacher in teachers):
-                model["name"] = ""
+            for field, nothing in (("name", ""), ("decoder", None)):
+                if any(Path(str(model.get(field))).is_relative_to(teacher) for teacher in teachers):
+                    model[field] = nothing
     initialize = config.get("initialize", {})
     named: list[Any] = [config.pop(BLOCK, {}).get("teacher")]
     if (initialize.get("after_init") or {}).get("@callbacks") == CALLBACK:

@@ -8,9 +8,11 @@ import numpy
 import pytest
 import spacy
 import torch
+from spacy.cli.train import train
 from spacy.language import Language
+from spacy.tokens import DocBin
 from spacy.training import Example
-from thinc.api import Adam
+from thinc.api import Adam, Config
 
 from spacy_distil.distillation.agreement import Evaluation
 from spacy_distil.distillation.answers import AnswerStore
@@ -21,6 +23,7 @@ from spacy_distil.distillation.gold import has_gold, take_over
 from spacy_distil.distillation.lessons import Lesson
 from spacy_distil.distillation.losses import softmax_kl
 from spacy_distil.distillation.pipes import find_distiller, seq2seq
+from spacy_distil.distillation.student import make_student_config, to_text
 from spacy_distil.distillation.teacher import Teacher
 from spacy_distil.pipeline.generation.component import Seq2Seq
 from spacy_distil.pipeline.generation.model import get_decoder, get_encoder
@@ -231,3 +234,25 @@ def test_a_teachers_translation_stands_in_for_a_reference(student: Language, tea
     assert bare.reference._.translations == [said._.translation]
     scores = Evaluation(student, {NAME: teacher})(examples(student, [(source, "") for source, _ in PAIRS]))
     assert 0.0 <= scores["bleu"] <= 1.0
+
+
+def test_a_student_is_distilled_by_the_config_that_init_config_writes(
+    teacher_folder: Path, teacher: Language, tmp_path: Path
+) -> None:
+    made = examples(teacher)
+    DocBin(docs=[example.reference for example in made], store_user_data=True).to_disk(tmp_path / "corpus.spacy")
+    config = Config().from_str(to_text(make_student_config(str(teacher_folder))), interpolate=False)
+    config["paths"].update(train=str(tmp_path / "corpus.spacy"), dev=str(tmp_path / "corpus.spacy"))
+    config["corpora"] = {
+        part: {"@readers": "spacy.Corpus.v1", "path": f"${{paths.{part}}}"} for part in ("train", "dev")
+    }
+    config["training"].update(dropout=0.0, max_steps=120, eval_frequency=60)
+    config["training"]["optimizer"]["learn_rate"] = 0.003
+    config["distillation"].update(temperature=1.0, cache={"folder": str(tmp_path / "cache")})
+    config.to_disk(tmp_path / "student.cfg")
+    train(tmp_path / "student.cfg", tmp_path / "student")
+    student = spacy.load(tmp_path / "student" / "model-best")
+    texts = [source for source, _ in PAIRS]
+    assert [doc._.translation for doc in student.pipe(texts)] == [doc._.translation for doc in teacher.pipe(texts)]
+    assert len(get_encoder(student.get_pipe(NAME).model).encoder.layers) == 2
+    assert str(teacher_folder) not in student.config.to_str()
