@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 MADE = ("training/", "corpus/", "packages/")
 SPLITS = ("train", "dev", "test")
 PUBLIC = ("banking77", "ewt", "wnut17", "goemotions", "scitldr")
-CONFIGS = ("reviews", "questions", "translation", "squad", *PUBLIC)
+CONFIGS = ("reviews", "questions", "translation", "squad", "tatoeba", *PUBLIC)
 
 
 @pytest.fixture(scope="module")
