@@ -69,7 +69,7 @@ DEFAULT_MODEL = Config().from_str(default_model_config)["model"]
         "label_smoothing": 0.1,
         "scorer": {"@scorers": "spacy-distil.generation_scorer.v1"},
     },
-    default_score_weights={"bleu": 1.0, "chrf": 0.0, "rouge1_f": 0.0, "rouge2_f": 0.0, "rougeL_f": 0.0},
+    default_score_weights={"bleu": 1.0, "chrf": 0.0, "rouge1_f": None, "rouge2_f": None, "rougeL_f": None},
 )
 def make_seq2seq(
     nlp: Language,
