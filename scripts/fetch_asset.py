@@ -1,6 +1,7 @@
 """Fetch one of the assets in `project.yml`, unless it is there with the right checksum, or with any where none is named."""
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
 from wasabi import msg
@@ -8,8 +9,13 @@ from weasel.cli.assets import fetch_asset
 from weasel.util import get_checksum, load_project_config
 
 
-def fetch(destination: str) -> None:
-    """DESTINATION: `dest` of the asset."""
+def fetch(
+    destination: Annotated[str, typer.Argument(help="`dest` of the asset")],
+    unless: Annotated[Path | None, typer.Option(help="A file that makes the asset needless, where it is there")] = None,
+) -> None:
+    if unless is not None and unless.exists():
+        msg.good(f"{unless} is there: {destination} is not needed")
+        return
     project = Path.cwd()
     assets = {asset["dest"]: asset for asset in load_project_config(project)["assets"]}
     if destination not in assets:
