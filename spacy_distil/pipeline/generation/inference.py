@@ -45,8 +45,8 @@ class DecoderPlan:
         return normalize(F.embedding(ids, self.words) + self.positions[position], self.norm).to(self.dtype)
 
     def logits(self, x: Tensor) -> Tensor:
-        """(rows, width) to (rows, vocabulary) in float32"""
-        return self.out(self.head_norm(self.dense.activated(x, self.activation))).float()
+        """(rows, width) to (rows, vocabulary)"""
+        return self.out(self.head_norm(self.dense.activated(x, self.activation)))
 
 
 class Decoding:

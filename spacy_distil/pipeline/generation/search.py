@@ -13,6 +13,7 @@ from spacy_distil.errors import ComponentError
 
 SHRINK = 0.75  # the share of sources still being written below which the others are dropped: dropping costs a copy
 MARGIN = 10  # pieces that a text may have beyond `max_ratio`
+ROWS = 64  # of logits, whose probabilities are computed while they are in the cache of a processor
 CHUNK = 64  # logits of which the largest stands for all, where the best are looked for
 
 
@@ -186,9 +187,13 @@ def _rank(logits: Tensor, scores: Tensor, written: Tensor, rules: Rules) -> tupl
     logits: (rows, vocabulary); scores: (sources, beams); written: (rows, pieces)
     """
     n_sources, n_beams = scores.shape
-    logits = logits.log_softmax(dim=1)
-    rules.apply(logits, written.to(logits.device))
-    values, pieces = top(logits, min(2 * n_beams, logits.shape[1]))
+    written = written.to(logits.device)
+    best = []
+    for part, rows in zip(logits.split(ROWS), written.split(ROWS), strict=True):
+        likely = part.float().log_softmax(dim=1)
+        rules.apply(likely, rows)
+        best.append(top(likely, min(2 * n_beams, logits.shape[1])))
+    values, pieces = (torch.cat(parts) for parts in zip(*best, strict=True))
     totals = (values.to(scores.device).view(n_sources, n_beams, -1) + scores[:, :, None]).flatten(1)
     totals, ranked = totals.topk(min(2 * n_beams, totals.shape[1]), dim=1)
     pieces = pieces.to(scores.device).view(n_sources, -1).gather(1, ranked)
