@@ -74,8 +74,10 @@ def bench(
     import time
     from dataclasses import replace
 
+    import srsly
     from spacy.cli._util import setup_gpu
 
+    from spacy_distil.drafts import new_file
     from spacy_distil.errors import CheckpointError, EncoderError
     from spacy_distil.evaluation.bench import (
         QUICK,
@@ -127,7 +129,8 @@ def bench(
         msg.warn("These are --quick numbers, from a few texts. Leave it out for numbers to rely on.")
     if output is not None:
         settings = {"name": name or "random weights", "shape": shape, "texts": source, "quick": quick}
-        _write_json(output, _report(settings, chosen, sizes, rows, stream))
+        with new_file(output) as draft:
+            srsly.write_json(draft, _report(settings, chosen, sizes, rows, stream))
         msg.good(f"Wrote {output}")
 
 
@@ -283,15 +286,3 @@ def _shape(checkpoint: Path) -> dict[str, int]:
     config = srsly.read_json(checkpoint / "config.json")
     keys = ("model_type", "n_layers", "num_hidden_layers", "dim", "hidden_size")
     return {key: config[key] for key in keys if key in config}
-
-
-def _write_json(path: Path, data: dict[str, Any]) -> None:
-    """Write beside, then rename: a file is whole or not there."""
-    import srsly
-
-    draft = path.with_name(f".{path.name}.draft")
-    try:
-        srsly.write_json(draft, data)
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)

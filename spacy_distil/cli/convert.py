@@ -1,7 +1,5 @@
 """`python -m spacy distil convert`: files of questions, summaries or translations to a `.spacy` file."""
 
-import os
-import tempfile
 import warnings
 from enum import Enum
 from importlib import import_module
@@ -61,6 +59,7 @@ def convert(
     import spacy
     from spacy.tokens import DocBin
 
+    from spacy_distil.drafts import new_file
     from spacy_distil.errors import CorpusError
 
     read = import_module(CONVERTERS[converter]).read
@@ -75,19 +74,6 @@ def convert(
             docs.add(doc)
     if not len(docs):
         raise CorpusError(f"There is no text in '{input_path}'.")
-    write(docs.to_bytes(), output_path)
+    with new_file(output_path) as draft:
+        docs.to_disk(draft)
     return len(docs), [str(warning.message) for warning in caught]
-
-
-def write(data: bytes, path: Path) -> None:
-    """All or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(draft, 0o644)
-        os.replace(draft, path)
-    except BaseException:
-        os.unlink(draft)
-        raise

@@ -29,9 +29,9 @@ def export_cli(
     """
     import spacy
 
+    from spacy_distil.drafts import new_folder
     from spacy_distil.errors import CheckpointError, EncoderError, ExportError
     from spacy_distil.hub.exporting import prepare_export
-    from spacy_distil.hub.folders import new_folder
     from spacy_distil.hub.onnx import check_packages
 
     check_free(output, force)

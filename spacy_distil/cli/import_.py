@@ -32,8 +32,8 @@ def import_cli(
 
     python -m spacy distil import distilbert-base-uncased-finetuned-sst-2-english sentiment --name sentiment
     """
+    from spacy_distil.drafts import new_folder
     from spacy_distil.errors import CheckpointError, EncoderError
-    from spacy_distil.hub.folders import new_folder
     from spacy_distil.hub.importing import import_model
 
     check_free(output, force)

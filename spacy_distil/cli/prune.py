@@ -48,9 +48,9 @@ def prune_cli(
     from spacy_distil.compression.sparsity.report import measure_sparsity
     from spacy_distil.compression.sparsity.selection import Selection
     from spacy_distil.compression.sparsity.settings import check_method
+    from spacy_distil.drafts import new_folder
     from spacy_distil.errors import CheckpointError, EncoderError
     from spacy_distil.evaluation.measure import size_on_disk
-    from spacy_distil.hub.folders import new_folder
 
     check_free(output, force)
     import_code(code_path)

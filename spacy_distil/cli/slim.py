@@ -51,8 +51,8 @@ def slim_cli(
     from spacy_distil.compression.retraining import NAME, make_retraining_config
     from spacy_distil.compression.slim import slim
     from spacy_distil.corpora.text import TextCorpus
+    from spacy_distil.drafts import new_folder
     from spacy_distil.evaluation.measure import count_parameters, size_on_disk
-    from spacy_distil.hub.folders import new_folder
 
     check_free(output, force)
     import_code(code_path)

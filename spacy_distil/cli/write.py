@@ -39,8 +39,8 @@ def write_cli(
 
     from spacy.tokens import DocBin
 
-    from spacy_distil.cli.convert import write
     from spacy_distil.distillation.teacher import load_teacher
+    from spacy_distil.drafts import new_file
 
     setup_gpu(use_gpu)
     try:
@@ -56,7 +56,8 @@ def write_cli(
             pipe.search = own
     except (OSError, ValueError) as error:
         msg.fail("The references can't be written", error, exits=1)
-    write(docs.to_bytes(), output_path)
+    with new_file(output_path) as draft:
+        docs.to_disk(draft)
     msg.good(f"{output_path}: {len(docs):,} Docs")
 
 

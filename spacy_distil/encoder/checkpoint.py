@@ -8,10 +8,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import os
 import re
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from spacy_distil.drafts import new_folder
 from spacy_distil.encoder import sparse
 from spacy_distil.encoder.config import EncoderConfig
 from spacy_distil.encoder.module import DistilBertEncoder
@@ -420,18 +418,11 @@ def write_checkpoint(
     if head is not None:
         weights = {f"{encoder.config.model_type}.{name}": value for name, value in weights.items()}
         weights |= {name: value.detach().cpu().contiguous() for name, value in head.items()}
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        draft.chmod(0o755)
+    with new_folder(folder) as draft:
         (draft / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf8")
         safetensors.torch.save_file(weights, draft / WEIGHTS, metadata={"format": "pt"})
         (draft / WEIGHTS).chmod(0o644)  # safetensors lets nobody else read what it writes
         tokenizer.write(draft, encoder.config.model_type)
-        os.replace(draft, folder)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
 
 
 def _bert_name(name: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
-import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from thinc.util import xp2torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from spacy_distil.drafts import new_file
 from spacy_distil.encoder.checkpoint import METADATA
 
 
@@ -102,17 +102,9 @@ class TorchShim(Shim):
 
     def to_disk(self, path: str | Path) -> None:
         """Write the file of `to_bytes`, all or nothing."""
-        path = Path(path)
         weights, about = self._serialize()
-        handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        os.close(handle)
-        try:
+        with new_file(Path(path)) as draft:
             safetensors.torch.save_file(weights, draft, metadata=_metadata(about))
-            os.chmod(draft, 0o644)
-            os.replace(draft, path)
-        except BaseException:
-            os.unlink(draft)
-            raise
 
 
 def _metadata(about: dict[str, Any]) -> dict[str, str]:

@@ -69,7 +69,8 @@ def test_a_file_without_a_text_is_an_error(tmp_path, monkeypatch):
     assert "There is no text in" in said(result)
 
 
-def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+def test_a_write_that_fails_leaves_the_old_file(tmp_path, tmp_path_factory, monkeypatch):
+    given = write(tmp_path_factory.mktemp("given") / "a.json", RIGHT)
     target = tmp_path / "a.spacy"
     target.write_text("old")
 
@@ -78,7 +79,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr("os.replace", fail)
     with pytest.raises(OSError, match="disk full"):
-        convert.write(b"new", target)
+        convert.convert(given, target, "squad", "en", None)
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
 

@@ -5,7 +5,6 @@ without a mask. It trains on any texts, without annotation, and its encoder can 
 """
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
@@ -23,6 +22,7 @@ from thinc.api import Config, Model, Optimizer, set_dropout_rate
 from thinc.types import Floats2d
 from thinc.util import xp2torch
 
+from spacy_distil.drafts import new_file
 from spacy_distil.encoder.checkpoint import read_safetensors
 from spacy_distil.encoder.model import get_shim, set_width
 from spacy_distil.encoder.shim import DistilBertShim
@@ -262,10 +262,8 @@ class MaskedLanguageModel(TrainablePipe):
     def _write_model(self, path: Path) -> None:
         self.shim.to_disk(path.with_name(ENCODER))
         weights = {name: xp2torch(self.model.get_param(name)).cpu().contiguous() for name in PARAMETERS}
-        draft = path.with_name(f".{HEAD}")
-        safetensors.torch.save_file(weights, draft)
-        draft.chmod(0o644)
-        os.replace(draft, path.with_name(HEAD))
+        with new_file(path.with_name(HEAD)) as draft:
+            safetensors.torch.save_file(weights, draft)
 
     def from_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> "MaskedLanguageModel":
         """Read the component. Raises CheckpointError for a file that is missing or damaged."""

@@ -1,0 +1,52 @@
+"""Files and folders that are there whole or not at all: written beside, then renamed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """An empty file beside `path`, which takes its place once the block has ended well."""
+    path = path.resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    os.close(handle)
+    draft = Path(name)
+    try:
+        yield draft
+        draft.chmod(0o644)  # mkstemp, and safetensors too, let nobody else read what they make
+        os.replace(draft, path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """An empty folder beside `path`, which takes its place, and that of whatever was there, once the block has ended well."""
+    path = path.resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        draft.chmod(0o755)
+        yield draft
+        if path.exists():
+            aside = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+            os.replace(path, aside / path.name)
+            try:
+                os.replace(draft, path)
+            except BaseException:
+                os.replace(aside / path.name, path)
+                raise
+            finally:
+                shutil.rmtree(aside)
+        else:
+            os.replace(draft, path)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
