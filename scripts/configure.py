@@ -1,6 +1,5 @@
 """Write the configs of a teacher and its students for a checkpoint: the teacher has all of its layers, a student some."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +12,7 @@ from wasabi import msg
 from spacy_distil.encoder.checkpoint import CONFIG, find_folder
 from spacy_distil.encoder.config import EncoderConfig, choose_layers
 from spacy_distil.errors import CheckpointError
+from spacy_distil.pipeline.blocks import walk_blocks
 
 AUTO, ENCODER = "auto", "spacy-distil.DistilBert.v1"
 
@@ -53,17 +53,10 @@ def configure(
 
 def find_encoder(blocks: dict[str, Any]) -> dict[str, Any]:
     """The block of the encoder, the only one of its architecture. Raises ValueError where there is none or several."""
-    found = [block for block in walk(blocks) if block.get("@architectures") == ENCODER]
+    found = [block for block in walk_blocks(blocks) if block.get("@architectures") == ENCODER]
     if len(found) != 1:
         raise ValueError(f"The config has {len(found)} blocks of the architecture {ENCODER}, and one is needed.")
     return found[0]
-
-
-def walk(blocks: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield blocks
-    for block in blocks.values():
-        if isinstance(block, dict):
-            yield from walk(block)
 
 
 def write(path: Path, config: Config) -> None:

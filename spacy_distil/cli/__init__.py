@@ -22,6 +22,7 @@ from spacy_distil.cli import (
     import_,
     init_config,
     prune,
+    quantize,
     slim,
     train,
     write,

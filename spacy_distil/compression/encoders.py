@@ -41,4 +41,6 @@ def to_checkpoint(shim: DistilBertShim) -> Checkpoint:
     """The encoder as it is now; the tensors are its own."""
     encoder, tokenizer = shim.encoder, shim.tokenizer
     assert tokenizer is not None
-    return Checkpoint(encoder.config, encoder.state_dict(), tokenizer, sparse=bool(shim.zeros))
+    return Checkpoint(
+        encoder.config, encoder.state_dict(), tokenizer, bool(shim.zeros), shim.storage, shim.input_ranges
+    )

@@ -1,7 +1,7 @@
 """How a teacher is attached to a student: a callback of the stock `spacy train`, and what it leaves behind."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from spacy_distil.distillation.knowledge_base import KB_READER
 from spacy_distil.distillation.settings import BLOCK, Hidden, Settings
 from spacy_distil.distillation.teacher import Teacher, load_teacher
 from spacy_distil.distillation.update import DistillationUpdate
+from spacy_distil.pipeline.blocks import walk_blocks
 
 CALLBACK = "spacy-distil.attach_teacher.v1"
 TAKEN = {"labels": {"@readers": "spacy-distil.TeacherLabels.v1"}, "kb_loader": {"@misc": KB_READER}}
@@ -144,7 +145,7 @@ def forget_teacher(nlp: Language, teachers: Sequence[str] = ()) -> None:
     """
     config = nlp.config
     for block in config.get("components", {}).values():
-        for model in _blocks(block.get("model", {})):
+        for model in walk_blocks(block.get("model", {})):
             for field, nothing in (("name", ""), ("decoder", None)):
                 if any(Path(str(model.get(field))).is_relative_to(teacher) for teacher in teachers):
                     model[field] = nothing
@@ -161,11 +162,3 @@ def forget_teacher(nlp: Language, teachers: Sequence[str] = ()) -> None:
         path = re.fullmatch(r"\$\{paths\.(\w+)\}", variable or "")
         if path and variable not in config.to_str(interpolate=False):
             config["paths"][path[1]] = None
-
-
-def _blocks(block: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """A block of a config and all within it: a component's own encoder is a block in its model's."""
-    yield block
-    for value in block.values():
-        if isinstance(value, dict):
-            yield from _blocks(value)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import safetensors.torch
 import torch
@@ -22,7 +22,9 @@ from torch import Tensor
 from spacy_distil.drafts import new_folder
 from spacy_distil.encoder import sparse
 from spacy_distil.encoder.config import EncoderConfig
+from spacy_distil.encoder.inference import Products
 from spacy_distil.encoder.module import DistilBertEncoder
+from spacy_distil.encoder.storage import Storage, unpack
 from spacy_distil.encoder.tokenizer import PieceTokenizer
 from spacy_distil.errors import CheckpointError
 
@@ -34,10 +36,13 @@ CONFIG, WEIGHTS, INDEX, OLD_WEIGHTS = (
     "pytorch_model.bin",
 )
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
-# The entry with config and tokenizer in the metadata of a saved component's weights, and the versions of its format: dense, and
-# with matrices that are sparse, of which the file says which version of the package it needs.
-METADATA, FORMAT, SPARSE_FORMAT = "spacy_distil", "1", "2"
-SPARSE_NEEDS = "0.2.0"
+METADATA = "spacy_distil"
+"""The entry with config and tokenizer in the metadata of a saved component's weights."""
+FORMAT, SPARSE_FORMAT, ROUNDED_FORMAT = "1", "2", "3"
+"""Of a saved component's weights: as they are; with matrices that are sparse; rounded, and perhaps sparse too."""
+NEEDS = {SPARSE_FORMAT: "0.2.0", ROUNDED_FORMAT: "0.3.0"}
+"""The version of the package that reads a format."""
+RANGES = "input_ranges"
 PIPELINE_CONFIG = "config.cfg"
 
 # BERT's name of each part of a layer, and DistilBERT's.
@@ -61,12 +66,16 @@ class Checkpoint:
     """Weights by `DistilBertEncoder`'s parameter names in float32, the shape that they fit, and their tokenizer.
 
     sparse: the encoder was pruned, and the zeros in its matrices are there to stay.
+    storage: what the weights are exact in, as the file from which they come holds them.
+    input_ranges: (layers, products of a layer, low and high) of the inputs of its matrix products, where these were calibrated.
     """
 
     config: EncoderConfig
     weights: dict[str, Tensor]
     tokenizer: PieceTokenizer
     sparse: bool = False
+    storage: Storage = "float32"
+    input_ranges: Tensor | None = None
 
     def build(self) -> DistilBertEncoder:
         with torch.device("meta"):
@@ -208,23 +217,36 @@ def read_component(path: str | Path) -> Checkpoint:
     except (SafetensorError, ValueError) as error:
         raise _damaged(path, error) from None
     version = about.get("format") if isinstance(about, dict) else about
-    if version not in (FORMAT, SPARSE_FORMAT):
+    if version not in (FORMAT, *NEEDS):
         needs = about.get("needs") if isinstance(about, dict) else None
         upgrade = "Upgrade spacy-distil" if needs is None else f"It needs spacy-distil >= {needs}: upgrade"
         raise CheckpointError(
             f"{str(path)!r} is of the format {version!r}, and this version of spacy-distil reads "
-            f"{FORMAT!r} and {SPARSE_FORMAT!r}. {upgrade}, or train the pipeline again."
+            f"{', '.join(map(repr, (FORMAT, *NEEDS)))}. {upgrade}, or train the pipeline again."
         )
     try:
         config, tokenizer = EncoderConfig.from_dict(about["config"]), PieceTokenizer.from_dict(about["tokenizer"])
         shapes = _shapes(config)
-        if version == SPARSE_FORMAT:
+        is_sparse, storage = version == SPARSE_FORMAT or about.get("sparse", False), about.get("storage", "float32")
+        input_ranges = weights.pop(RANGES, None)
+        if input_ranges is not None:
+            _check_ranges(input_ranges, config)
+        if is_sparse:
             weights = sparse.restore(weights, shapes)
+        if storage not in get_args(Storage):
+            raise ValueError(f"there is no storage {storage!r}")
+        weights = unpack(weights)
         if {key: value.shape for key, value in weights.items()} != shapes:
             raise ValueError("its tensors are not those of its config")
     except Exception as error:  # tokenizers raises bare Exception
         raise _damaged(path, error) from None
-    return Checkpoint(config, weights, tokenizer, sparse=version == SPARSE_FORMAT)
+    return Checkpoint(config, weights, tokenizer, is_sparse, storage, input_ranges)
+
+
+def _check_ranges(ranges: Tensor, config: EncoderConfig) -> None:
+    expected = (len(config.layers), len(Products._fields), 2)
+    if ranges.shape != expected or ranges.dtype != torch.float32 or not ranges.isfinite().all():
+        raise ValueError(f"its ranges are not {expected} numbers in float32")
 
 
 def _damaged(path: str | Path, error: Exception) -> CheckpointError:
@@ -389,7 +411,7 @@ def keep_layers(checkpoint: Checkpoint, layers: Sequence[int]) -> Checkpoint:
     config = replace(
         checkpoint.config, layers=tuple(checkpoint.config.layers[i] for i in layers), n_types=0, pooler=False
     )
-    return replace(checkpoint, config=config, weights=kept)
+    return replace(checkpoint, config=config, weights=kept, input_ranges=None)
 
 
 def write_checkpoint(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,10 +23,14 @@ class InferencePlan:
     activation are computed while a product's results are still in cache.
     """
 
-    def __init__(self, encoder: DistilBertEncoder, dtype: torch.dtype) -> None:
+    def __init__(self, encoder: DistilBertEncoder, dtype: torch.dtype, products: MakeProducts | None = None) -> None:
+        """products: makes those of a layer, from its number and itself; None: in `dtype`, as all else."""
         self.embeddings: Embeddings = encoder.embeddings
         self.dtype = dtype
-        self.layers = [_LayerPlan(layer, dtype) for layer in encoder.layers]
+        self.layers = []
+        for i, layer in enumerate(encoder.layers):
+            made = Products(*(Product(of, dtype) for of in linears(layer))) if products is None else products(i, layer)
+            self.layers.append(_LayerPlan(layer, dtype, made))
 
     @torch.inference_mode()
     def last(self, packed: Packed) -> Tensor:
@@ -51,15 +57,11 @@ class InferencePlan:
 
 
 class _LayerPlan:
-    def __init__(self, layer: Layer, dtype: torch.dtype) -> None:
-        attention = layer.attention
-        self.qkv = Product([attention.q_lin, attention.k_lin, attention.v_lin], dtype)
-        self.out = Product([attention.out_lin], dtype)
-        self.lin1 = Product([layer.ffn.lin1], dtype)
-        self.lin2 = Product([layer.ffn.lin2], dtype)
+    def __init__(self, layer: Layer, dtype: torch.dtype, products: Products) -> None:
+        self.qkv, self.out, self.lin1, self.lin2 = products
         self.sa_norm = Norm(layer.sa_layer_norm, dtype)
         self.output_norm = Norm(layer.output_layer_norm, dtype)
-        self.n_heads, self.activation = attention.n_heads, layer.ffn.activation
+        self.n_heads, self.activation = layer.attention.n_heads, layer.ffn.activation
 
     def __call__(self, x: Tensor, packed: Packed) -> Tensor:
         context = attend(self.qkv(x), packed, self.n_heads)
@@ -102,6 +104,24 @@ class Product:
         if self.blocked:
             return torch.ops.mkldnn._linear_pointwise.binary(x, residual, self.weight, self.bias, "add")
         return F.linear(x, self.weight, self.bias).add_(residual)
+
+
+class Products(NamedTuple):
+    """The matrix products of a layer."""
+
+    qkv: Product
+    out: Product
+    lin1: Product
+    lin2: Product
+
+
+MakeProducts = Callable[[int, Layer], Products]
+
+
+def linears(layer: Layer) -> list[list[nn.Linear]]:
+    """What stands side by side in each of a layer's `Products`."""
+    attention, ffn = layer.attention, layer.ffn
+    return [[attention.q_lin, attention.k_lin, attention.v_lin], [attention.out_lin], [ffn.lin1], [ffn.lin2]]
 
 
 @functools.cache

@@ -21,13 +21,16 @@ from spacy_distil.encoder import optimizer as fused_optimizer
 from spacy_distil.encoder import sparse
 from spacy_distil.encoder.checkpoint import (
     FORMAT,
+    NEEDS,
+    RANGES,
+    ROUNDED_FORMAT,
     SPARSE_FORMAT,
-    SPARSE_NEEDS,
     Checkpoint,
     load_checkpoint,
     read_component,
 )
 from spacy_distil.encoder.inference import InferencePlan
+from spacy_distil.encoder.int8 import InputRecorder, int8_products
 from spacy_distil.encoder.loss_scale import LossScale
 from spacy_distil.encoder.module import DistilBertEncoder
 from spacy_distil.encoder.packed import Packed
@@ -43,9 +46,10 @@ from spacy_distil.encoder.pieces import (
 )
 from spacy_distil.encoder.precision import Precision, resolve_precision
 from spacy_distil.encoder.sequences import Sequences
+from spacy_distil.encoder.storage import Storage, pack, unpack
 from spacy_distil.encoder.tokenizer import PieceTokenizer
 from spacy_distil.encoder.torch_shim import TorchShim
-from spacy_distil.encoder.zeros import Zeros
+from spacy_distil.encoder.zeros import Zeros, prunable
 from spacy_distil.errors import EncoderError
 
 # An update keeps the activations of this many batches; those of further batches are computed again in the backward
@@ -110,6 +114,8 @@ class DistilBertShim(TorchShim):
         self._plan: InferencePlan | None = None
         self.loss_scale = LossScale()
         self.zeros = Zeros()
+        self.storage: Storage = "float32"
+        self.input_ranges: Tensor | None = None
 
     # What it holds
 
@@ -153,6 +159,7 @@ class DistilBertShim(TorchShim):
         for part in self._model.parts[:n_frozen]:
             part.requires_grad_(False)
         self.zeros = Zeros.of(self._model) if checkpoint.sparse and self.options.keep_zeros else Zeros()
+        self.storage, self.input_ranges = checkpoint.storage, checkpoint.input_ranges
         self._plan = None
 
     # Prediction
@@ -185,8 +192,36 @@ class DistilBertShim(TorchShim):
 
     def _get_plan(self) -> InferencePlan:
         if self._plan is None or self._plan.dtype != self.dtype:
-            self._plan = InferencePlan(self.encoder, self.dtype)
+            int8 = self.options.precision == "int8"
+            self._plan = InferencePlan(
+                self.encoder, self.dtype, int8_products(self.input_ranges, self.dtype) if int8 else None
+            )
         return self._plan
+
+    # Rounding
+
+    @contextlib.contextmanager
+    def calibrate(self) -> Iterator[None]:
+        """Predict in float32 within, and note the ranges by which the inputs of products are rounded in int8 from then on."""
+        recorder, options = InputRecorder(len(self.encoder.config.layers)), self.options
+        self.options = replace(options, precision="float32")
+        self._plan = InferencePlan(self.encoder, self.dtype, recorder)
+        try:
+            yield
+        finally:
+            self.options, self._plan = options, None
+        self.input_ranges = recorder.ranges
+
+    @torch.no_grad()
+    def round_to(self, storage: Storage) -> None:
+        """Round the weights to what a file of this storage holds, as it will be saved until it is trained on."""
+        weights = pack(self.encoder.state_dict(), storage, prunable(self.encoder, embeddings=True))
+        self.overwrite(unpack(weights))
+        self.storage = storage
+
+    def _learns(self) -> None:
+        """Called where weights change: they are saved as they are from now on, and their ranges are calibrated no more."""
+        self.storage, self.input_ranges, self._plan = "float32", None, None
 
     # Training
 
@@ -201,6 +236,7 @@ class DistilBertShim(TorchShim):
         encoder = self.encoder
         if self._is_frozen:
             return self._encode_frozen(docs, layers), lambda d_tokens, d_cls, d_layers=None: None
+        self._check_learns()
         self._plan = None
         pieces, windows = self._read(docs)
         encoded = self._empty(docs, pieces, n_hidden=len(layers))
@@ -247,6 +283,7 @@ class DistilBertShim(TorchShim):
         encoder = self.encoder
         if self._is_frozen:
             return self.predict_sequences(sequences), lambda d_hidden: None
+        self._check_learns()
         self._plan = None
         sequences.check(encoder.config.max_positions)
         hidden = torch.empty(len(sequences.ids), encoder.config.width, device=self.device)
@@ -265,6 +302,14 @@ class DistilBertShim(TorchShim):
                     self._backward([states], [d_hidden[here]])
 
         return hidden, backprop
+
+    def _check_learns(self) -> None:
+        if self.options.precision == "int8":
+            raise EncoderError(
+                'An encoder with precision = "int8" does not learn. Train the pipeline from which it was made. Or train its '
+                'rounded weights on: set precision = "auto" in its block of the config, or in spacy.load(path, '
+                'config={"components": {"distilbert": {"model": {"precision": "auto"}}}}), and quantise what comes out.'
+            )
 
     @property
     def _is_frozen(self) -> bool:
@@ -310,7 +355,7 @@ class DistilBertShim(TorchShim):
         self.zeros.before_step(parameters, optimizer, self.id)
         fused_optimizer.step(optimizer, self.id, parameters.items())
         self.zeros.after_step(parameters, optimizer, self.id)
-        self._plan = None
+        self._learns()
 
     @torch.no_grad()
     def overwrite(self, weights: dict[str, Tensor]) -> None:
@@ -319,7 +364,7 @@ class DistilBertShim(TorchShim):
         for name, value in weights.items():
             parameters[name].copy_(value)
         self.zeros.apply(parameters)
-        self._plan = None
+        self._learns()
 
     def keep_zero(self, zeros: Zeros) -> None:
         """Set weights to zero, for good."""
@@ -379,10 +424,22 @@ class DistilBertShim(TorchShim):
         encoder = self.encoder
         assert self.tokenizer is not None
         weights = {name: value.detach().cpu().contiguous() for name, value in encoder.state_dict().items()}
-        about = {"format": FORMAT, "config": encoder.config.to_dict(), "tokenizer": self.tokenizer.to_dict()}
+        about: dict[str, Any] = {
+            "format": FORMAT,
+            "config": encoder.config.to_dict(),
+            "tokenizer": self.tokenizer.to_dict(),
+        }
+        if self.storage != "float32" or self.input_ranges is not None:
+            about |= {"format": ROUNDED_FORMAT, "storage": self.storage, "sparse": bool(self.zeros)}
+            weights = pack(weights, self.storage, prunable(encoder, embeddings=True))
+        elif self.zeros:
+            about["format"] = SPARSE_FORMAT
+        if about["format"] in NEEDS:
+            about["needs"] = NEEDS[about["format"]]
         if self.zeros:
-            about |= {"format": SPARSE_FORMAT, "needs": SPARSE_NEEDS}
             weights = sparse.compress(weights, self.zeros.pruned)
+        if self.input_ranges is not None:
+            weights[RANGES] = self.input_ranges
         return weights, about
 
     def from_disk(self, path: str | Path) -> DistilBertShim:

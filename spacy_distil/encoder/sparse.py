@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 VALUES, BITMAP, GAPS = ".values", ".bitmap", ".gaps"
-BITS = {torch.float32: torch.int32}
+BITS = {torch.float32: torch.int32, torch.bfloat16: torch.int16, torch.int8: torch.int8}
 """The types of which matrices are stored sparse, and a whole number of each one's size, to see its bits as."""
 
 
@@ -68,7 +68,7 @@ def _take_apart(matrix: Tensor) -> dict[str, Tensor]:
 def _put_together(parts: Mapping[str, Tensor], shape: torch.Size) -> Tensor:
     values = parts[VALUES]
     if values.dim() != 1 or values.dtype not in BITS or len(parts) != 2:
-        raise ValueError("its values are not floats in a row, or it is not said where they stand")
+        raise ValueError("its values are not numbers in a row, or it is not said where they stand")
     places = _from_bitmap(parts[BITMAP], shape) if BITMAP in parts else _from_gaps(parts[GAPS], shape)
     if len(places) != len(values):
         raise ValueError(f"it has {len(values)} values for {len(places)} places")

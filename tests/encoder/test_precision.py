@@ -19,8 +19,8 @@ def test_a_precision_is_the_number_format_of_its_name():
 
 
 def test_an_unknown_precision_is_an_error_that_names_the_known_ones():
-    with pytest.raises(EncoderError, match=r"'int8' is unknown\. It takes auto, float32, bfloat16, float16"):
-        DistilBert(precision="int8")  # type: ignore[arg-type]
+    with pytest.raises(EncoderError, match=r"'int4' is unknown\. It takes auto, float32, bfloat16, float16, int8"):
+        DistilBert(precision="int4")  # type: ignore[arg-type]
 
 
 def test_float16_needs_a_gpu(make_encoder, make_doc):

@@ -1,0 +1,80 @@
+"""Encoders whose weights are rounded, and whose matrix products run in int8."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import torch
+from spacy.language import Language
+from spacy.tokens import Doc
+from spacy.training import Example
+
+from spacy_distil.compression.encoders import find_encoders
+from spacy_distil.compression.errors import CompressionError
+from spacy_distil.encoder.precision import resolve_precision
+from spacy_distil.pipeline.blocks import walk_blocks
+from spacy_distil.pipeline.references import register_references
+
+Rounding = Literal["int8", "bfloat16"]
+ARCHITECTURE = "spacy-distil.DistilBert.v1"
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """error: the most that rounding has changed a weight by. calibrated: whether the inputs of products have ranges."""
+
+    error: float
+    calibrated: bool
+
+
+def quantize(nlp: Language, storage: Rounding, examples: Sequence[Example] = ()) -> dict[str, Quantized]:
+    """Round the weights of a pipeline's encoders, embeddings too. In int8 they also run so, by their config.
+
+    bfloat16 halves the file, and leaves it to the config how an encoder runs.
+
+    examples: texts like those to come, on which the inputs of products are calibrated: static quantisation. None: dynamic.
+    RAISES: CompressionError for a storage that is not known, a corpus that it has no use for, and a pipeline without an
+        encoder; EncoderError where int8 does not run here.
+    """
+    if storage not in get_args(Rounding):
+        raise CompressionError(f"precision = {storage!r} is not known. Known are {', '.join(get_args(Rounding))}.")
+    if storage == "bfloat16" and examples:
+        raise CompressionError("A corpus calibrates int8. bfloat16 needs none: leave it out.")
+    encoders = find_encoders(nlp)
+    if storage == "int8":
+        resolve_precision("int8", torch.device("cpu"))
+    before = {name: shim.encoder.state_dict() for name, shim in encoders.items()}
+    before = {name: {key: value.clone() for key, value in weights.items()} for name, weights in before.items()}
+    for shim in encoders.values():
+        shim.round_to(storage)
+    if examples:
+        with ExitStack() as stack:
+            for shim in encoders.values():
+                stack.enter_context(shim.calibrate())
+            for _ in nlp.pipe(_read(examples)):
+                pass
+    if storage == "int8":
+        for name in nlp.component_names:
+            for block in walk_blocks(nlp.get_pipe_config(name)):
+                if block.get("@architectures") == ARCHITECTURE:
+                    block["precision"] = "int8"
+        for shim in encoders.values():
+            shim.options = replace(shim.options, precision="int8")
+    return {
+        name: Quantized(
+            max(float((value - before[name][key]).abs().max()) for key, value in shim.encoder.state_dict().items()),
+            shim.input_ranges is not None,
+        )
+        for name, shim in encoders.items()
+    }
+
+
+def _read(examples: Sequence[Example]) -> Iterator[Doc]:
+    """The texts, with the questions about them, which an encoder reads too."""
+    register_references()
+    for example in examples:
+        example.predicted._.questions = example.reference._.questions
+        yield example.predicted

@@ -1,0 +1,201 @@
+"""Matrix products in int8: weights with a scale for each row, inputs with one for all, or one for each piece.
+
+What bounds it: the products, in which a processor with VNNI or AMX does two to four times the work of bfloat16; and the passes
+that round the inputs. With calibrated inputs there are few of these: the neurons of a feed-forward layer come rounded out of
+one product and go as they are into the next.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spacy_distil.encoder.inference import MakeProducts, Product, Products, linears
+from spacy_distil.encoder.module import Layer, activate
+from spacy_distil.encoder.storage import dequantize_rows, quantize_rows
+
+STEPS = 255  # of inputs, in unsigned 8 bits
+TINY = 1e-12
+
+
+@dataclass(frozen=True)
+class InputRange:
+    """What the inputs of a product were between when it was calibrated, zero included; what is beyond is cut off."""
+
+    low: float
+    high: float
+
+    @property
+    def scale(self) -> float:
+        return max((self.high - self.low) / STEPS, TINY)
+
+    @property
+    def zero(self) -> int:
+        return round(-self.low / self.scale)
+
+    def round(self, x: Tensor) -> Tensor:
+        """Unsigned 8 bits, of which `zero` stands for 0."""
+        half_up = torch.tensor(self.zero + 0.5)
+        return torch.add(half_up, x.float(), alpha=1 / self.scale).clamp_(0, STEPS).to(torch.uint8)
+
+
+class Int8Product(Product):
+    """x W^T + b as a `Product` computes it, with W and x rounded: (rows, n_in) -> (rows, sum of n_out) in `dtype`.
+
+    inputs: the range of x (static). None: each row has its own, so that what a text gets does not depend on the others in its
+        batch (dynamic).
+    outputs: round what `activated` gives to this range.
+    """
+
+    def __init__(
+        self,
+        layers: list[nn.Linear],
+        dtype: torch.dtype,
+        inputs: InputRange | None = None,
+        outputs: InputRange | None = None,
+    ) -> None:
+        values, self.scale = quantize_rows(torch.cat([layer.weight.detach() for layer in layers]))
+        self.bias = torch.cat([layer.bias.detach() for layer in layers])
+        self.sums = dequantize_rows(values, self.scale).sum(dim=1)
+        self.weight = torch.ops.onednn.qlinear_prepack(values, None)
+        self.zeros = torch.zeros(len(values), dtype=torch.int32)
+        self.dtype, self.inputs, self.outputs = dtype, inputs, outputs
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self.inputs is None:
+            return self._by_rows(x).to(self.dtype)
+        return self._multiply(self._round(x), self.inputs)
+
+    def activated(self, x: Tensor, activation: str) -> Tensor:
+        """The activation of x W^T + b, in unsigned 8 bits where the range of the outputs is known."""
+        if self.inputs is None:
+            return activate(self._by_rows(x), activation).to(self.dtype)
+        if activation != "gelu":
+            result = activate(self._multiply(self._round(x), self.inputs), activation)
+            return result if self.outputs is None else self.outputs.round(result)
+        return self._multiply(self._round(x), self.inputs, "gelu", self.outputs)
+
+    def add(self, x: Tensor, residual: Tensor) -> Tensor:
+        """x W^T + b + residual"""
+        if self.inputs is None:
+            return self._by_rows(x).add_(residual).to(self.dtype)
+        return torch.ops.onednn.qlinear_pointwise.binary(
+            self._round(x), self.inputs.scale, self.inputs.zero, self.weight, self.scale, self.zeros, residual, self.bias,
+            1.0, 0, self.dtype, 1.0, 0, "add", 1.0, "none", [], "",
+        )  # fmt: skip
+
+    def _round(self, x: Tensor) -> Tensor:
+        assert self.inputs is not None
+        return x if x.dtype == torch.uint8 else self.inputs.round(x)
+
+    def _multiply(
+        self, x: Tensor, inputs: InputRange, activation: str = "none", outputs: InputRange | None = None
+    ) -> Tensor:
+        scale, zero, dtype = (1.0, 0, self.dtype) if outputs is None else (outputs.scale, outputs.zero, torch.uint8)
+        return torch.ops.onednn.qlinear_pointwise(
+            x, inputs.scale, inputs.zero, self.weight, self.scale, self.zeros, self.bias, scale, zero, dtype,
+            activation, [], "none" if activation == "gelu" else "",
+        )  # fmt: skip
+
+    def _by_rows(self, x: Tensor) -> Tensor:
+        """x = low + step * rounded, row by row, so that x W^T = low * (the sums of W's rows) + step * (rounded W^T)."""
+        x = x.float()
+        low, high = x.aminmax(dim=1, keepdim=True)
+        step = ((high - low) / STEPS).clamp_(min=TINY)
+        rounded = ((x - low) / step).add_(0.5).clamp_(0, STEPS).to(torch.uint8)
+        product = torch.ops.onednn.qlinear_pointwise(
+            rounded, 1.0, 0, self.weight, self.scale, self.zeros, None, 1.0, 0, torch.float32, "none", [], ""
+        )
+        of_rows = torch.cat([low, torch.ones_like(low)], dim=1)
+        return product.mul_(step).addmm_(of_rows, torch.stack([self.sums, self.bias]))
+
+
+def int8_products(ranges: Tensor | None, dtype: torch.dtype) -> MakeProducts:
+    """What an `InferencePlan` takes to run in int8.
+
+    ranges: (layers, products of a layer, low and high), as an `InputRecorder` has seen them; None: dynamic.
+    """
+
+    def make(number: int, layer: Layer) -> Products:
+        qkv, out, lin1, lin2 = linears(layer)
+        inputs = [None] * 4 if ranges is None else [InputRange(low, high) for low, high in ranges[number].tolist()]
+        return Products(
+            Int8Product(qkv, dtype, inputs[0]),
+            Int8Product(out, dtype, inputs[1]),
+            Int8Product(lin1, dtype, inputs[2], outputs=inputs[3]),
+            Int8Product(lin2, dtype, inputs[3]),
+        )
+
+    return make
+
+
+class InputRecorder:
+    """Runs an encoder in float32 and notes what the inputs of its products are between."""
+
+    def __init__(self, n_layers: int) -> None:
+        self.seen = torch.zeros(n_layers, len(Products._fields), 2)
+        self.has_run = False
+
+    def __call__(self, number: int, layer: Layer) -> Products:
+        return Products(*(_Recorded(of, self, (number, i)) for i, of in enumerate(linears(layer))))
+
+    @property
+    def ranges(self) -> Tensor | None:
+        """(layers, products of a layer, low and high), zero included; None where nothing has run."""
+        return self.seen if self.has_run else None
+
+
+class _Recorded(Product):
+    def __init__(self, layers: list[nn.Linear], recorder: InputRecorder, place: tuple[int, int]) -> None:
+        super().__init__(layers, torch.float32)
+        self.recorder, self.place = recorder, place
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self._note(x)
+        return super().__call__(x)
+
+    def activated(self, x: Tensor, activation: str) -> Tensor:
+        self._note(x)
+        return super().activated(x, activation)
+
+    def add(self, x: Tensor, residual: Tensor) -> Tensor:
+        self._note(x)
+        return super().add(x, residual)
+
+    def _note(self, x: Tensor) -> None:
+        low, high = self.recorder.seen[self.place]
+        torch.minimum(low, x.min(), out=low)
+        torch.maximum(high, x.max(), out=high)
+        self.recorder.has_run = True
+
+
+@functools.cache
+def has_int8_products() -> bool:
+    """Whether torch's int8 operators on oneDNN's blocked weights are here and right. They are not part of its public interface,
+    and a processor without VNNI cuts off large sums."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    layer = nn.Linear(64, 32)
+    with torch.no_grad():
+        layer.weight.copy_(torch.linspace(-1, 1, 64 * 32).view(32, 64))
+        layer.weight[0] = 1.0
+    x = torch.linspace(0, 1, 4 * 64).view(4, 64)
+    x[0] = 1.0
+    expected, residual, outputs = F.linear(x, layer.weight, layer.bias), torch.ones(4, 32), InputRange(-1.0, 64.0)
+    try:
+        product = Int8Product([layer], torch.float32, InputRange(0.0, 1.0), outputs)
+        neurons = product.activated(x, "gelu")
+        dynamic = Int8Product([layer], torch.float32)(x)
+        pairs = [
+            (product(x), expected),
+            (product.add(x, residual), expected + residual),
+            ((neurons.float() - outputs.zero) * outputs.scale, F.gelu(expected)),
+            (dynamic, expected),
+        ]
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError):
+        return False
+    return neurons.dtype == torch.uint8 and all(torch.allclose(result, right, atol=0.5) for result, right in pairs)

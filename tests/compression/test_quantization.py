@@ -1,0 +1,168 @@
+"""Pipelines in int8: small files that load as they were saved, run, and compose with pruning."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import spacy
+import torch
+from safetensors import safe_open
+from thinc.api import Adam
+
+from spacy_distil.compression.encoders import to_checkpoint
+from spacy_distil.compression.errors import CompressionError
+from spacy_distil.compression.quantization import quantize
+from spacy_distil.compression.sparsity.magnitude import prune
+from spacy_distil.compression.sparsity.selection import Selection
+from spacy_distil.compression.structured import LayerPart, keep_parts
+from spacy_distil.encoder.checkpoint import METADATA, load_checkpoint
+from spacy_distil.errors import CheckpointError
+from tests.encoder.test_int8 import runs_here
+from tests.pipeline.conftest import examples
+
+TEXTS = ["the film was good", "a bad room and a kind staff", ""]
+
+
+def vectors(nlp) -> list:
+    return [doc.tensor for doc in nlp.pipe(TEXTS)]
+
+
+def weights_file(folder: Path) -> Path:
+    return folder / "distilbert" / "model.safetensors"
+
+
+def about(folder: Path) -> dict:
+    with safe_open(weights_file(folder), framework="pt") as file:
+        return json.loads(file.metadata()[METADATA])
+
+
+def reload(nlp, folder: Path):
+    nlp.to_disk(folder)
+    return spacy.load(folder)
+
+
+@runs_here
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_it_loads_as_it_was_saved_and_is_saved_the_same_again(nlp, corpus, tmp_path, calibrated):
+    before = vectors(nlp)
+    (encoder,) = quantize(nlp, "int8", corpus if calibrated else ()).values()
+    assert encoder.calibrated == calibrated
+    assert encoder.error > 0
+    after = vectors(nlp)
+    assert any((a != b).any() for a, b in zip(before, after, strict=True))
+    loaded = reload(nlp, tmp_path / "one")
+    assert loaded.config["components"]["distilbert"]["model"]["precision"] == "int8"
+    shim = loaded.get_pipe("distilbert").shim
+    assert (shim.storage, shim.input_ranges is not None) == ("int8", calibrated)
+    assert all((a == b).all() for a, b in zip(vectors(loaded), after, strict=True))
+    loaded.to_disk(tmp_path / "two")
+    assert weights_file(tmp_path / "two").read_bytes() == weights_file(tmp_path / "one").read_bytes()
+    from_bytes = spacy.blank("en").from_config(loaded.config).from_bytes(loaded.to_bytes())
+    assert all((a == b).all() for a, b in zip(vectors(from_bytes), after, strict=True))
+
+
+def test_the_file_is_a_quarter_or_a_half(nlp, tmp_path):
+    nlp.to_disk(tmp_path / "float32")
+    quantize(nlp, "bfloat16")
+    nlp.to_disk(tmp_path / "bfloat16")
+    nlp.get_pipe("distilbert").shim.round_to("int8")
+    nlp.to_disk(tmp_path / "int8")
+    sizes = {}
+    for folder in tmp_path.iterdir():
+        stored = safetensors.torch.load_file(weights_file(folder))
+        sizes[folder.name] = sum(value.nbytes for value in stored.values())
+    assert sizes["bfloat16"] == sizes["float32"] / 2
+    assert sizes["int8"] < 0.4 * sizes["float32"]  # rows of 32: a scale and a bias to each
+
+
+def test_bfloat16_is_of_the_file_alone(nlp, tmp_path):
+    precision = nlp.config["components"]["distilbert"]["model"]["precision"]
+    weights = {key: value.clone() for key, value in nlp.get_pipe("distilbert").shim.encoder.state_dict().items()}
+    quantize(nlp, "bfloat16")
+    loaded = reload(nlp, tmp_path / "nlp")
+    assert loaded.config["components"]["distilbert"]["model"]["precision"] == precision
+    for key, value in loaded.get_pipe("distilbert").shim.encoder.state_dict().items():
+        assert torch.equal(value, weights[key].bfloat16().float())
+    assert all((a == b).all() for a, b in zip(vectors(loaded), vectors(nlp), strict=True))
+    loaded.update(examples(loaded), sgd=Adam(0.01))  # learns, and is saved whole again
+    loaded.to_disk(tmp_path / "trained")
+    assert about(tmp_path / "trained")["format"] == "1"
+
+
+def test_a_rounded_file_says_which_version_it_needs(nlp, tmp_path):
+    quantize(nlp, "bfloat16")
+    nlp.to_disk(tmp_path / "nlp")
+    said = about(tmp_path / "nlp")
+    assert (said["format"], said["needs"], said["storage"]) == ("3", "0.3.0", "bfloat16")
+
+
+@runs_here
+def test_zeros_take_no_place_in_int8(nlp, corpus, tmp_path):
+    prune(nlp, Selection.read(0.8, scope="local", pattern=None, embeddings=False))
+    pruned = {key: value == 0 for key, value in nlp.get_pipe("distilbert").shim.encoder.state_dict().items()}
+    quantize(nlp, "int8", corpus)
+    after = vectors(nlp)
+    loaded = reload(nlp, tmp_path / "nlp")
+    assert all((a == b).all() for a, b in zip(vectors(loaded), after, strict=True))
+    stored = safetensors.torch.load_file(weights_file(tmp_path / "nlp"))
+    values = stored["transformer.layer.0.ffn.lin1.weight.values"]
+    assert values.dtype == torch.int8
+    assert len(values) <= 0.2 * 48 * 32
+    for key, value in loaded.get_pipe("distilbert").shim.encoder.state_dict().items():
+        if key.startswith("transformer.") and value.dim() == 2:
+            assert value[pruned[key]].eq(0).all()
+
+
+@runs_here
+def test_what_has_lost_parts_is_calibrated_no_more(nlp, corpus):
+    quantize(nlp, "int8", corpus)
+    shim = nlp.get_pipe("distilbert").shim
+    shim.adopt(keep_parts(to_checkpoint(shim), (LayerPart(2, (0, 3), tuple(range(0, 48, 2))),)))
+    assert shim.input_ranges is None
+    assert shim.storage == "int8"
+    assert len(vectors(nlp)[0]) == 4
+
+
+@runs_here
+def test_its_weights_train_on_in_another_precision(nlp, corpus, tmp_path):
+    quantize(nlp, "int8", corpus)
+    nlp.to_disk(tmp_path / "int8")
+    options = {"components": {"distilbert": {"model": {"precision": "float32"}}}}
+    loaded = spacy.load(tmp_path / "int8", config=options)
+    losses = loaded.update(examples(loaded), sgd=Adam(0.01))
+    assert losses["tagger"] > 0
+    loaded.to_disk(tmp_path / "trained")
+    assert about(tmp_path / "trained")["format"] == "1"
+    assert load_checkpoint(str(tmp_path / "int8"), layers=[0, 2]).input_ranges is None
+
+
+def test_what_it_can_not_do_is_said(nlp, corpus, tmp_path):
+    with pytest.raises(CompressionError, match="precision = 'int4' is not known"):
+        quantize(nlp, "int4")  # type: ignore[arg-type]
+    with pytest.raises(CompressionError, match="A corpus calibrates int8"):
+        quantize(nlp, "bfloat16", corpus)
+    with pytest.raises(CompressionError, match="There is no DistilBERT or BERT encoder"):
+        quantize(spacy.blank("en"), "bfloat16")
+
+
+@pytest.mark.parametrize("damage", ["ranges", "scale", "storage"])
+def test_a_damaged_file_is_an_error(nlp, corpus, tmp_path, damage):
+    shim = nlp.get_pipe("distilbert").shim
+    shim.round_to("int8")
+    with shim.calibrate():
+        shim.predict([nlp.make_doc("the film")])
+    nlp.to_disk(tmp_path / "nlp")
+    path, said = weights_file(tmp_path / "nlp"), about(tmp_path / "nlp")
+    stored = safetensors.torch.load_file(path)
+    if damage == "ranges":
+        stored["input_ranges"][0, 0, 0] = float("nan")
+    elif damage == "scale":
+        del stored["transformer.layer.0.ffn.lin1.weight.scale"]
+    else:
+        said["storage"] = "int4"
+    safetensors.torch.save_file(stored, path, metadata={METADATA: json.dumps(said)})
+    with pytest.raises(CheckpointError, match="truncated or damaged"):
+        spacy.load(tmp_path / "nlp")
