@@ -39,8 +39,7 @@ def encoders_of(pipe: Any) -> list[DistilBertShim]:
 
 def to_checkpoint(shim: DistilBertShim) -> Checkpoint:
     """The encoder as it is now; the tensors are its own."""
-    encoder, tokenizer = shim.encoder, shim.tokenizer
-    assert tokenizer is not None
+    encoder = shim.encoder
     return Checkpoint(
-        encoder.config, encoder.state_dict(), tokenizer, bool(shim.zeros), shim.storage, shim.input_ranges
+        encoder.config, encoder.state_dict(), shim.tokenizer, bool(shim.zeros), shim.storage, shim.input_ranges
     )

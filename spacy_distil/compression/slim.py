@@ -105,7 +105,6 @@ def _check(
         config = shim.encoder.config
         check_budget(config, compute, layers=layers, cost=cost)
         if coverage is not None:
-            assert shim.tokenizer is not None
             read_wordpiece(shim.tokenizer)
 
 

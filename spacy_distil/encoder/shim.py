@@ -105,12 +105,11 @@ class DistilBertShim(TorchShim):
     """Holds the encoder once it has weights: from its checkpoint by `initialize`, or from bytes."""
 
     _model: DistilBertEncoder | None
-    tokenizer: PieceTokenizer | None
 
     def __init__(self, options: EncoderOptions) -> None:
         super().__init__(model=None)
         self.options = options
-        self.tokenizer = None
+        self._tokenizer: PieceTokenizer | None = None
         self._plan: InferencePlan | None = None
         self.loss_scale = LossScale()
         self.zeros = Zeros()
@@ -122,11 +121,20 @@ class DistilBertShim(TorchShim):
     @property
     def encoder(self) -> DistilBertEncoder:
         if self._model is None:
-            raise EncoderError(
-                "The DistilBERT encoder has no weights yet. Call `nlp.initialize()`, which loads "
-                f"{self.options.name!r}, or load a trained pipeline with `spacy.load`."
-            )
+            raise self._no_weights()
         return self._model
+
+    @property
+    def tokenizer(self) -> PieceTokenizer:
+        if self._tokenizer is None:
+            raise self._no_weights()
+        return self._tokenizer
+
+    def _no_weights(self) -> EncoderError:
+        return EncoderError(
+            "The DistilBERT encoder has no weights yet. Call `nlp.initialize()`, which loads "
+            f"{self.options.name!r}, or load a trained pipeline with `spacy.load`."
+        )
 
     @property
     def device(self) -> torch.device:
@@ -154,7 +162,7 @@ class DistilBertShim(TorchShim):
                 f"overlap = {self.options.overlap} is too large for an encoder of {checkpoint.config.max_positions} positions: "
                 f"it has to be smaller than {window - N_SPECIAL}."
             )
-        self.tokenizer = checkpoint.tokenizer
+        self._tokenizer = checkpoint.tokenizer
         self._model = checkpoint.build().to(get_torch_default_device())
         for part in self._model.parts[:n_frozen]:
             part.requires_grad_(False)
@@ -376,7 +384,6 @@ class DistilBertShim(TorchShim):
 
     def _read(self, docs: Sequence[Doc]) -> tuple[Pieces, Windows]:
         encoder, options = self.encoder, self.options
-        assert self.tokenizer is not None
         pieces = docs_to_pieces(docs, self.tokenizer)
         if options.pooling == "first":
             pieces = first_pieces(pieces)
@@ -384,7 +391,6 @@ class DistilBertShim(TorchShim):
         return pieces, cut_windows(pieces, window=window, overlap=options.overlap)
 
     def _batches(self, pieces: Pieces, windows: Windows) -> Iterator[Batch]:
-        assert self.tokenizer is not None
         return batch_windows(
             pieces,
             windows,
@@ -422,7 +428,6 @@ class DistilBertShim(TorchShim):
 
     def _serialize(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         encoder = self.encoder
-        assert self.tokenizer is not None
         weights = {name: value.detach().cpu().contiguous() for name, value in encoder.state_dict().items()}
         about: dict[str, Any] = {
             "format": FORMAT,

@@ -142,7 +142,6 @@ def make_batches(
     batch_size: Docs that are sorted together, as by `nlp.pipe`.
     """
     tokenizer, options, config = shim.tokenizer, shim.options, shim.encoder.config
-    assert tokenizer is not None
     batches: list[Batch] = []
     remaining = iter(texts)
     while docs := [make_doc(text) for text in islice(remaining, batch_size)]:

@@ -48,7 +48,6 @@ def token_rows(doc: Doc, of_pieces: Array, shim: DistilBertShim) -> tuple[Array,
 
     of_pieces: (pieces with `[CLS]` and `[SEP]`, columns)
     """
-    assert shim.tokenizer is not None
     pieces = docs_to_pieces([doc], shim.tokenizer)
     if shim.options.pooling == "first":
         pieces = first_pieces(pieces)
@@ -59,7 +58,6 @@ def token_rows(doc: Doc, of_pieces: Array, shim: DistilBertShim) -> tuple[Array,
 
 
 def as_checkpoint(shim: DistilBertShim) -> Checkpoint:
-    assert shim.tokenizer is not None
     weights = {name: value.detach().cpu() for name, value in shim.encoder.state_dict().items()}
     return Checkpoint(shim.encoder.config, weights, shim.tokenizer)
 

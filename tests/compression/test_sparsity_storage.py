@@ -50,6 +50,17 @@ def test_every_sparsity_comes_back_and_none_grows(kept, rows, columns, seed):
     assert same_bits(sparse.restore(stored, {"m": matrix.shape})["m"], matrix)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.int8])
+@pytest.mark.parametrize("kept", [0.0, 0.001, 0.1, 0.4, 0.95])
+def test_rounded_numbers_come_back_in_their_own_type(dtype, kept):
+    matrix = (random_matrix(40, 60, kept) * 40).to(dtype)
+    stored = sparse.compress({"m": matrix}, ["m"])
+    assert sum(part.nbytes for part in stored.values()) <= matrix.nbytes
+    restored = sparse.restore(stored, {"m": matrix.shape})["m"]
+    assert restored.dtype == dtype
+    assert torch.equal(restored, matrix)
+
+
 @given(places=st.sets(st.sampled_from([0, 1, 254, 255, 256, 257, 511, 512, 65535, 65536, 65791, 131071]), min_size=1))
 def test_gaps_of_every_width_come_back(places):
     matrix = torch.zeros(2, 65536)
@@ -96,8 +107,8 @@ def negative(gaps: Tensor) -> Tensor:
     [
         (BITMAP, lambda parts: {"m.values": parts["m.values"]}, "not said where they stand"),
         (BITMAP, lambda parts: {**parts, "m.values": parts["m.values"][1:]}, "values for"),
-        (BITMAP, lambda parts: {**parts, "m.values": parts["m.values"][None]}, "not floats in a row"),
-        (BITMAP, lambda parts: {**parts, "m.values": parts["m.values"].int()}, "not floats in a row"),
+        (BITMAP, lambda parts: {**parts, "m.values": parts["m.values"][None]}, "not numbers in a row"),
+        (BITMAP, lambda parts: {**parts, "m.values": parts["m.values"].int()}, "not numbers in a row"),
         (BITMAP, lambda parts: {**parts, "m.bitmap": parts["m.bitmap"][1:]}, "a bitmap of 12 bytes is not that of 100"),
         (BITMAP, lambda parts: {**parts, "m.bitmap": parts["m.bitmap"] | 128}, "goes beyond its last weight"),
         (BITMAP, lambda parts: {**parts, "m.bitmap": parts["m.bitmap"] ^ 1}, "values for"),

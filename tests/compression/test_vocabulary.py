@@ -156,7 +156,7 @@ def test_every_kind_of_post_processor_is_renumbered(shim, used):
 
 def test_only_word_pieces_can_go(nlp, used, shim):
     vocabulary = {piece: i for i, piece in enumerate(SPECIAL)}
-    shim.tokenizer = PieceTokenizer.create(
+    shim._tokenizer = PieceTokenizer.create(
         Tokenizer(BPE(vocabulary, [])), max_length=64, special_tokens=shim.tokenizer.special_tokens
     )
     with pytest.raises(CompressionError, match="The tokenizer is a BPE"):

@@ -99,9 +99,7 @@ def _read(teacher: Any) -> tuple[EncoderConfig, dict[str, Tensor], dict[str, int
 
 
 def _vocabulary(pipe: DistilBert) -> dict[str, int]:
-    tokenizer = pipe.shim.tokenizer
-    assert tokenizer is not None
-    return tokenizer.tokenizer.get_vocab(with_added_tokens=True)
+    return pipe.shim.tokenizer.tokenizer.get_vocab(with_added_tokens=True)
 
 
 def _embeddings(

@@ -132,10 +132,7 @@ class Seq2Seq(TrainablePipe):
 
     @property
     def source_tokenizer(self) -> PieceTokenizer:
-        shim = get_encoder(self.model)
-        assert shim.encoder is not None  # an error where it has no weights yet
-        assert shim.tokenizer is not None
-        return shim.tokenizer
+        return get_encoder(self.model).tokenizer
 
     @property
     def vocabulary(self) -> PieceTokenizer:

@@ -109,7 +109,6 @@ def initialize(model: Model[InT, OutT], references: Callable[[], Iterable[str]])
     if decoder.has_weights:
         return
     options = decoder.options
-    assert encoder.tokenizer is not None
     if options.decoder is not None:
         made, vocabulary = read_decoder(find_decoder(options.decoder))
         if made.config.memory_width != encoder.encoder.config.width:

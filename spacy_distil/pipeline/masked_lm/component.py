@@ -101,8 +101,6 @@ class MaskedLanguageModel(TrainablePipe):
 
     @property
     def tokenizer(self) -> PieceTokenizer:
-        self.shim.encoder  # noqa: B018  an error that says what to do, where there are no weights yet
-        assert self.shim.tokenizer is not None
         return self.shim.tokenizer
 
     # Prediction

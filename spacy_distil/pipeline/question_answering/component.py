@@ -1,8 +1,8 @@
 """The component `distilbert_qa`: answers to questions about a Doc.
 
-Sets nothing in `nlp(…)`. It gives Docs of its vocabulary the method `doc._.ask`, which answers by a span of the Doc; `answer`
-does so for many Docs and questions at once. It learns from `doc._.questions` of reference Docs, see
-`spacy_distil.pipeline.references`.
+Sets `doc._.answers` in `nlp(…)` for Docs that come with `doc._.questions`. It gives Docs of its vocabulary the method
+`doc._.ask`, which answers by a span of the Doc; `answer` does so for many Docs and questions at once. It learns from
+`doc._.questions` of reference Docs, see `spacy_distil.pipeline.references`.
 """
 
 from __future__ import annotations
@@ -153,10 +153,7 @@ class QuestionAnswering(TrainablePipe):
 
     @property
     def tokenizer(self) -> PieceTokenizer:
-        shim = self.shim
-        assert shim.encoder is not None  # an error where it has no weights yet
-        assert shim.tokenizer is not None
-        return shim.tokenizer
+        return self.shim.tokenizer
 
     @property
     def window_length(self) -> int:
