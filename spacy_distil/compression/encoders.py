@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from spacy.language import Language
@@ -9,7 +10,11 @@ from thinc.api import Model
 
 from spacy_distil.compression.errors import CompressionError
 from spacy_distil.encoder.checkpoint import Checkpoint
+from spacy_distil.encoder.precision import Precision, check_precision
 from spacy_distil.encoder.shim import DistilBertShim
+from spacy_distil.pipeline.blocks import walk_blocks
+
+ARCHITECTURE = "spacy-distil.DistilBert.v1"
 
 
 def find_encoders(nlp: Language) -> dict[str, DistilBertShim]:
@@ -35,6 +40,18 @@ def encoders_of(pipe: Any) -> list[DistilBertShim]:
     model = getattr(pipe, "model", None)
     nodes = model.walk() if isinstance(model, Model) else ()
     return [shim for node in nodes for shim in node.shims if isinstance(shim, DistilBertShim)]
+
+
+def set_precision(nlp: Language, precision: Precision) -> None:
+    """Let all encoders of a pipeline run in a precision, here and wherever it is loaded. Raises EncoderError for one that is not
+    known."""
+    check_precision(precision)
+    for shim in find_encoders(nlp).values():
+        shim.options = replace(shim.options, precision=precision)
+    for name in nlp.component_names:
+        for block in walk_blocks(nlp.get_pipe_config(name)):
+            if block.get("@architectures") == ARCHITECTURE:
+                block["precision"] = precision
 
 
 def to_checkpoint(shim: DistilBertShim) -> Checkpoint:

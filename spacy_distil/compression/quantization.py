@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
@@ -12,14 +12,12 @@ from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Example
 
-from spacy_distil.compression.encoders import find_encoders
+from spacy_distil.compression.encoders import find_encoders, set_precision
 from spacy_distil.compression.errors import CompressionError
 from spacy_distil.encoder.precision import resolve_precision
-from spacy_distil.pipeline.blocks import walk_blocks
 from spacy_distil.pipeline.references import register_references
 
 Rounding = Literal["int8", "bfloat16"]
-ARCHITECTURE = "spacy-distil.DistilBert.v1"
 
 
 @dataclass(frozen=True)
@@ -57,12 +55,7 @@ def quantize(nlp: Language, storage: Rounding, examples: Sequence[Example] = ())
             for _ in nlp.pipe(_read(examples)):
                 pass
     if storage == "int8":
-        for name in nlp.component_names:
-            for block in walk_blocks(nlp.get_pipe_config(name)):
-                if block.get("@architectures") == ARCHITECTURE:
-                    block["precision"] = "int8"
-        for shim in encoders.values():
-            shim.options = replace(shim.options, precision="int8")
+        set_precision(nlp, "int8")
     return {
         name: Quantized(
             max(float((value - before[name][key]).abs().max()) for key, value in shim.encoder.state_dict().items()),
