@@ -43,8 +43,10 @@ def encoders_of(pipe: Any) -> list[DistilBertShim]:
 
 
 def set_precision(nlp: Language, precision: Precision) -> None:
-    """Let all encoders of a pipeline run in a precision, here and wherever it is loaded. Raises EncoderError for one that is not
-    known."""
+    """Let all encoders of a pipeline run in a precision, here and wherever it is loaded.
+
+    RAISES: EncoderError for one that is not known.
+    """
     check_precision(precision)
     for shim in find_encoders(nlp).values():
         shim.options = replace(shim.options, precision=precision)

@@ -12,14 +12,14 @@ import torch
 from safetensors import safe_open
 from thinc.api import Adam
 
-from spacy_distil.compression.encoders import to_checkpoint
+from spacy_distil.compression.encoders import set_precision, to_checkpoint
 from spacy_distil.compression.errors import CompressionError
 from spacy_distil.compression.quantization import quantize
 from spacy_distil.compression.sparsity.magnitude import prune
 from spacy_distil.compression.sparsity.selection import Selection
 from spacy_distil.compression.structured import LayerPart, keep_parts
 from spacy_distil.encoder.checkpoint import METADATA, load_checkpoint
-from spacy_distil.errors import CheckpointError
+from spacy_distil.errors import CheckpointError, EncoderError
 from tests.encoder.test_int8 import runs_here
 from tests.pipeline.conftest import examples
 
@@ -166,3 +166,11 @@ def test_a_damaged_file_is_an_error(nlp, corpus, tmp_path, damage):
     safetensors.torch.save_file(stored, path, metadata={METADATA: json.dumps(said)})
     with pytest.raises(CheckpointError, match="truncated or damaged"):
         spacy.load(tmp_path / "nlp")
+
+
+def test_a_precision_is_that_of_all_encoders_wherever_it_is_loaded(nlp, tmp_path):
+    set_precision(nlp, "bfloat16")
+    assert nlp.get_pipe("distilbert").shim.dtype == torch.bfloat16
+    assert reload(nlp, tmp_path / "nlp").get_pipe("distilbert").shim.dtype == torch.bfloat16
+    with pytest.raises(EncoderError, match="precision = 'int4' is unknown"):
+        set_precision(nlp, "int4")  # type: ignore[arg-type]
