@@ -15,6 +15,8 @@ from spacy.training import Example
 from spacy_distil.compression.encoders import find_encoders, set_precision
 from spacy_distil.compression.errors import CompressionError
 from spacy_distil.encoder.precision import resolve_precision
+from spacy_distil.pipeline.generation.component import Seq2Seq
+from spacy_distil.pipeline.generation.model import get_decoder
 from spacy_distil.pipeline.references import register_references
 
 Rounding = Literal["int8", "bfloat16"]
@@ -31,7 +33,7 @@ class Quantized:
 def quantize(nlp: Language, storage: Rounding, examples: Sequence[Example] = ()) -> dict[str, Quantized]:
     """Round the weights of a pipeline's encoders, embeddings too. In int8 they also run so, by their config.
 
-    bfloat16 halves the file, and leaves it to the config how an encoder runs.
+    bfloat16 halves the file, and leaves it to the config how an encoder runs. A decoder is rounded to bfloat16 in any case.
 
     examples: texts like those to come, on which the inputs of products are calibrated: static quantisation. None: dynamic.
     RAISES: CompressionError for a storage that is not known, a corpus that it has no use for, and a pipeline without an
@@ -48,6 +50,9 @@ def quantize(nlp: Language, storage: Rounding, examples: Sequence[Example] = ())
     before = {name: {key: value.clone() for key, value in weights.items()} for name, weights in before.items()}
     for shim in encoders.values():
         shim.round_to(storage)
+    for _, pipe in nlp.components:
+        if isinstance(pipe, Seq2Seq):
+            get_decoder(pipe.model).round_to_bfloat16()
     if examples:
         with ExitStack() as stack:
             for shim in encoders.values():

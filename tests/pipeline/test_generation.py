@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import spacy
 import torch
 from spacy.language import Language
@@ -425,3 +426,25 @@ def test_training_goes_on_after_loading(distilbert_folder: Path, tmp_path: Path)
     assert one == pytest.approx(other, rel=1e-5)
     loaded.initialize(lambda: examples(loaded))
     assert texts_of(loaded) == texts_of(nlp)
+
+
+def test_a_rounded_decoder_takes_half_of_the_file_until_it_learns(distilbert_folder: Path, tmp_path: Path) -> None:
+    nlp, pipe = build(distilbert_folder)
+    nlp.to_disk(tmp_path / "whole")
+    decoder = get_decoder(pipe.model)
+    weights = {name: value.clone() for name, value in decoder.decoder.state_dict().items()}
+    decoder.round_to_bfloat16()
+    nlp.to_disk(tmp_path / "half")
+    loaded = spacy.load(tmp_path / "half")
+    for name, value in get_decoder(loaded.get_pipe("distilbert_seq2seq").model).decoder.state_dict().items():
+        assert torch.equal(value, weights[name].bfloat16().float())
+    loaded.to_disk(tmp_path / "again")
+    loaded.update(examples(loaded), sgd=Adam(0.01))
+    loaded.to_disk(tmp_path / "trained")
+    files = {path.parent.parent.name: path for path in tmp_path.glob("*/distilbert_seq2seq/decoder.safetensors")}
+    sizes = {
+        name: sum(value.nbytes for value in safetensors.torch.load_file(path).values()) for name, path in files.items()
+    }
+    assert sizes["half"] == sizes["whole"] / 2
+    assert sizes["trained"] == sizes["whole"]
+    assert files["again"].read_bytes() == files["half"].read_bytes()

@@ -110,7 +110,7 @@ def initialize(model: Model[InT, OutT], references: Callable[[], Iterable[str]])
         return
     options = decoder.options
     if options.decoder is not None:
-        made, vocabulary = read_decoder(find_decoder(options.decoder))
+        made, vocabulary, _ = read_decoder(find_decoder(options.decoder))
         if made.config.memory_width != encoder.encoder.config.width:
             raise CheckpointError(
                 f"The decoder of {options.decoder!r} reads an encoder {made.config.memory_width} wide, and this one is "

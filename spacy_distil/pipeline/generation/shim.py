@@ -19,6 +19,7 @@ from spacy_distil.encoder.checkpoint import METADATA
 from spacy_distil.encoder.loss_scale import LossScale
 from spacy_distil.encoder.packed import Packed
 from spacy_distil.encoder.precision import Precision, resolve_precision
+from spacy_distil.encoder.storage import Storage, pack, unpack
 from spacy_distil.encoder.tokenizer import PieceTokenizer
 from spacy_distil.encoder.torch_shim import TorchShim
 from spacy_distil.errors import CheckpointError, EncoderError
@@ -27,7 +28,8 @@ from spacy_distil.pipeline.generation.inference import DecoderPlan
 from spacy_distil.pipeline.generation.module import Decoder
 from spacy_distil.pipeline.generation.vocabulary import Kind
 
-FORMAT = "seq2seq-1"
+FORMAT, ROUNDED_FORMAT = "seq2seq-1", "seq2seq-2"
+ROUNDED_NEEDS = "0.3.0"
 FILLED = 1 << 30  # no budget: an update's pieces are decoded together
 
 
@@ -76,6 +78,7 @@ class DecoderShim(TorchShim):
         self._plan: DecoderPlan | None = None
         self._words_state: tuple[int, int] | None = None  # of the shared word vectors that are in the plan
         self.loss_scale = LossScale()
+        self.storage: Storage = "float32"
 
     # What it holds
 
@@ -107,7 +110,9 @@ class DecoderShim(TorchShim):
     def dtype(self) -> torch.dtype:
         return resolve_precision(self.options.precision, self.device)
 
-    def adopt(self, decoder: Decoder, tokenizer: PieceTokenizer) -> None:
+    def adopt(self, decoder: Decoder, tokenizer: PieceTokenizer, storage: Storage = "float32") -> None:
+        """storage: what the weights are exact in, as the file from which they come holds them."""
+        self.storage = storage
         self._model = decoder.to(get_torch_default_device()).requires_grad_(True).eval()
         self.tokenizer = tokenizer
         self._plan = None
@@ -168,7 +173,14 @@ class DecoderShim(TorchShim):
             fused_optimizer.step(optimizer, self.id, parameters)
         finally:
             optimizer.learn_rate = rate
-        self._plan = None
+        self.storage, self._plan = "float32", None
+
+    @torch.no_grad()
+    def round_to_bfloat16(self) -> None:
+        """Round the weights to what half a file holds, as they will be saved until they are trained on."""
+        for parameter in self.decoder.parameters():
+            parameter.copy_(parameter.bfloat16())
+        self.storage, self._plan = "bfloat16", None
 
     # Copies, devices, bytes
 
@@ -176,15 +188,17 @@ class DecoderShim(TorchShim):
         decoder = self.decoder
         weights = {name: value.detach().cpu().contiguous() for name, value in decoder.state_dict().items()}
         about = {"format": FORMAT, "config": decoder.config.to_dict(), "tokenizer": self.vocabulary.to_dict()}
-        return weights, about
+        if self.storage != "float32":
+            about |= {"format": ROUNDED_FORMAT, "needs": ROUNDED_NEEDS, "storage": self.storage}
+        return pack(weights, self.storage, []), about
 
     def from_disk(self, path: str | Path) -> DecoderShim:
         self.adopt(*read_decoder(path))
         return self
 
 
-def read_decoder(path: str | Path) -> tuple[Decoder, PieceTokenizer]:
-    """Read the weights of a decoder, with its shape and its vocabulary in their metadata.
+def read_decoder(path: str | Path) -> tuple[Decoder, PieceTokenizer, Storage]:
+    """Read the weights of a decoder, with its shape and its vocabulary in their metadata, and what they are exact in.
 
     RAISES: CheckpointError for a file that is missing, damaged, or of another kind.
     """
@@ -197,15 +211,17 @@ def read_decoder(path: str | Path) -> tuple[Decoder, PieceTokenizer]:
     except (SafetensorError, ValueError) as error:
         raise _damaged(path, error) from None
     version = about.get("format") if isinstance(about, dict) else about
-    if version != FORMAT:
+    if version not in (FORMAT, ROUNDED_FORMAT):
         raise CheckpointError(
-            f"{str(path)!r} is of the format {version!r}, and this version of spacy-distil reads decoders of {FORMAT!r}."
+            f"{str(path)!r} is of the format {version!r}, and this version of spacy-distil reads decoders of {FORMAT!r} and "
+            f"{ROUNDED_FORMAT!r}."
         )
     try:
         with torch.device("meta"):
             decoder = Decoder(DecoderConfig.from_dict(about["config"]))
-        decoder.load_state_dict(weights, assign=True)
-        return decoder, PieceTokenizer.from_dict(about["tokenizer"])
+        decoder.load_state_dict(unpack(weights), assign=True)
+        storage: Storage = "bfloat16" if version == ROUNDED_FORMAT else "float32"
+        return decoder, PieceTokenizer.from_dict(about["tokenizer"]), storage
     except Exception as error:  # tokenizers raises bare Exception
         raise _damaged(path, error) from None
 
