@@ -21,7 +21,6 @@ import torch
 import torch.nn.functional as F
 import typer
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from wasabi import msg
 
 from spacy_distil.corpora.text import TextCorpus
@@ -31,9 +30,8 @@ from spacy_distil.encoder.int8 import int8_products
 from spacy_distil.encoder.model import DistilBert, get_shim
 from spacy_distil.encoder.pieces import Batch
 from spacy_distil.encoder.precision import resolve_precision
-from spacy_distil.evaluation.contenders import make_batches
+from spacy_distil.evaluation.contenders import make_batches, pad
 
-Padded = tuple[Tensor, Tensor]
 Encoder = Callable[[Tensor, Tensor], Any]
 Run = Callable[[Batch], Tensor]
 INPUTS = ("input_ids", "attention_mask")
@@ -111,13 +109,6 @@ def padded(encoder: Encoder) -> Run:
         return torch.as_tensor(states)[mask.bool()]
 
     return run
-
-
-def pad(batch: Batch) -> Padded:
-    lengths = list(batch.packed.lengths)
-    sequences = batch.packed.ids[: sum(lengths)].split(lengths)  # without filler
-    ids = pad_sequence(list(sequences), batch_first=True)
-    return ids, pad_sequence([torch.ones_like(sequence) for sequence in sequences], batch_first=True)
 
 
 def mean_cosine(states: Sequence[Tensor], exact: Sequence[Tensor]) -> float:

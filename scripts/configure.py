@@ -12,9 +12,9 @@ from wasabi import msg
 from spacy_distil.encoder.checkpoint import CONFIG, find_folder
 from spacy_distil.encoder.config import EncoderConfig, choose_layers
 from spacy_distil.errors import CheckpointError
-from spacy_distil.pipeline.blocks import walk_blocks
+from spacy_distil.pipeline.blocks import ENCODER, encoder_blocks
 
-AUTO, ENCODER = "auto", "spacy-distil.DistilBert.v1"
+AUTO = "auto"
 
 
 def configure(
@@ -53,7 +53,7 @@ def configure(
 
 def find_encoder(blocks: dict[str, Any]) -> dict[str, Any]:
     """The block of the encoder, the only one of its architecture. Raises ValueError where there is none or several."""
-    found = [block for block in walk_blocks(blocks) if block.get("@architectures") == ENCODER]
+    found = list(encoder_blocks(blocks))
     if len(found) != 1:
         raise ValueError(f"The config has {len(found)} blocks of the architecture {ENCODER}, and one is needed.")
     return found[0]

@@ -12,9 +12,7 @@ from spacy_distil.compression.errors import CompressionError
 from spacy_distil.encoder.checkpoint import Checkpoint
 from spacy_distil.encoder.precision import Precision, check_precision
 from spacy_distil.encoder.shim import DistilBertShim
-from spacy_distil.pipeline.blocks import walk_blocks
-
-ARCHITECTURE = "spacy-distil.DistilBert.v1"
+from spacy_distil.pipeline.blocks import encoder_blocks
 
 
 def find_encoders(nlp: Language) -> dict[str, DistilBertShim]:
@@ -51,9 +49,8 @@ def set_precision(nlp: Language, precision: Precision) -> None:
     for shim in find_encoders(nlp).values():
         shim.options = replace(shim.options, precision=precision)
     for name in nlp.component_names:
-        for block in walk_blocks(nlp.get_pipe_config(name)):
-            if block.get("@architectures") == ARCHITECTURE:
-                block["precision"] = precision
+        for block in encoder_blocks(nlp.get_pipe_config(name)):
+            block["precision"] = precision
 
 
 def to_checkpoint(shim: DistilBertShim) -> Checkpoint:

@@ -46,10 +46,7 @@ def quantize(nlp: Language, storage: Rounding, examples: Sequence[Example] = ())
     encoders = find_encoders(nlp)
     if storage == "int8":
         resolve_precision("int8", torch.device("cpu"))
-    before = {name: shim.encoder.state_dict() for name, shim in encoders.items()}
-    before = {name: {key: value.clone() for key, value in weights.items()} for name, weights in before.items()}
-    for shim in encoders.values():
-        shim.round_to(storage)
+    errors = {name: shim.round_to(storage) for name, shim in encoders.items()}
     for _, pipe in nlp.components:
         if isinstance(pipe, Seq2Seq):
             get_decoder(pipe.model).round_to_bfloat16()
@@ -61,13 +58,7 @@ def quantize(nlp: Language, storage: Rounding, examples: Sequence[Example] = ())
                 pass
     if storage == "int8":
         set_precision(nlp, "int8")
-    return {
-        name: Quantized(
-            max(float((value - before[name][key]).abs().max()) for key, value in shim.encoder.state_dict().items()),
-            shim.input_ranges is not None,
-        )
-        for name, shim in encoders.items()
-    }
+    return {name: Quantized(errors[name], shim.input_ranges is not None) for name, shim in encoders.items()}
 
 
 def _read(examples: Sequence[Example]) -> Iterator[Doc]:

@@ -221,11 +221,15 @@ class DistilBertShim(TorchShim):
         self.input_ranges = recorder.ranges
 
     @torch.no_grad()
-    def round_to(self, storage: Storage) -> None:
-        """Round the weights to what a file of this storage holds, as it will be saved until it is trained on."""
-        weights = pack(self.encoder.state_dict(), storage, prunable(self.encoder, embeddings=True))
-        self.overwrite(unpack(weights))
+    def round_to(self, storage: Storage) -> float:
+        """Round the weights to what a file of this storage holds, as it will be saved until it is trained on. Returns the most
+        that a weight has changed by."""
+        weights = self.encoder.state_dict()
+        rounded = unpack(pack(weights, storage, prunable(self.encoder, embeddings=True)))
+        error = max(float((rounded[name] - value).abs().max()) for name, value in weights.items())
+        self.overwrite(rounded)
         self.storage = storage
+        return error
 
     def _learns(self) -> None:
         """Called where weights change: they are saved as they are from now on, and their ranges are calibrated no more."""

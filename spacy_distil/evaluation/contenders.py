@@ -17,7 +17,7 @@ from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Example
 from thinc.util import get_torch_default_device
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from spacy_distil.encoder.checkpoint import load_checkpoint, write_checkpoint
@@ -157,6 +157,14 @@ def make_batches(
 BareModel = Callable[[Sequence[Batch]], None]
 
 
+def pad(batch: Batch) -> tuple[Tensor, Tensor]:
+    """(sequences, longest) each: the pieces of a batch, padded, and 1 where there is one."""
+    lengths = batch.packed.lengths
+    sequences = batch.packed.ids[: sum(lengths)].split(list(lengths))  # without filler
+    ids = pad_sequence(list(sequences), batch_first=True)
+    return ids, pad_sequence([torch.ones_like(sequence) for sequence in sequences], batch_first=True)
+
+
 class BarePacked:
     """The packed encoder by itself: batches of pieces to hidden states, which are dropped."""
 
@@ -180,8 +188,5 @@ class BareTorch:
     @torch.inference_mode()
     def __call__(self, batches: Sequence[Batch]) -> None:
         for batch in batches:
-            lengths = batch.packed.lengths
-            sequences = batch.packed.ids[: sum(lengths)].split(list(lengths))  # without filler
-            ids = pad_sequence(list(sequences), batch_first=True)
-            mask = pad_sequence([torch.ones_like(sequence) for sequence in sequences], batch_first=True)
+            ids, mask = pad(batch)
             self.model(input_ids=ids.to(self.device), attention_mask=mask.to(self.device))

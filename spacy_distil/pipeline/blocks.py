@@ -1,9 +1,11 @@
-"""Blocks of a config."""
+"""Blocks of a config, and those of encoders among them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+
+ENCODER = "spacy-distil.DistilBert.v1"
 
 
 def walk_blocks(block: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -12,3 +14,8 @@ def walk_blocks(block: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for value in block.values():
         if isinstance(value, dict):
             yield from walk_blocks(value)
+
+
+def encoder_blocks(block: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The blocks of the encoders in a block."""
+    return (inner for inner in walk_blocks(block) if inner.get("@architectures") == ENCODER)

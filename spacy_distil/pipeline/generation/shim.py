@@ -189,7 +189,7 @@ class DecoderShim(TorchShim):
         weights = {name: value.detach().cpu().contiguous() for name, value in decoder.state_dict().items()}
         about = {"format": FORMAT, "config": decoder.config.to_dict(), "tokenizer": self.vocabulary.to_dict()}
         if self.storage != "float32":
-            about |= {"format": ROUNDED_FORMAT, "needs": ROUNDED_NEEDS, "storage": self.storage}
+            about |= {"format": ROUNDED_FORMAT, "needs": ROUNDED_NEEDS}
         return pack(weights, self.storage, []), about
 
     def from_disk(self, path: str | Path) -> DecoderShim:
