@@ -17,6 +17,7 @@ from spacy_distil.cli import (
     bench_generation,
     bench_steps,
     compare,
+    compress,
     convert,
     export,
     import_,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from spacy.language import Language
@@ -41,7 +41,7 @@ def slim(
     examples: Sequence[Example] = (),
     *,
     compute: float = 1.0,
-    layers: Sequence[int] | None = None,
+    layers: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
     coverage: float | None = None,
     sample: int = SAMPLE,
     cost: Cost = multiply_adds,
@@ -54,7 +54,7 @@ def slim(
 
     examples: a corpus like that which the pipeline is for, with or without annotation. None are needed for `layers` alone.
     compute: the share of each encoder's cost that heads and neurons may have afterwards. 1.0: all stay.
-    layers: the layers that stay, counted from 0; None: all.
+    layers: the layers that stay, counted from 0, of all encoders or of each by its name; None: all.
     coverage: the share of the corpus's word pieces that stay in the vocabulary, see `choose_pieces`; None: all pieces stay.
     sample: texts on which importance is measured, chosen at random.
     cost: of an encoder of a shape.
@@ -62,19 +62,20 @@ def slim(
     RAISES: CompressionError, before anything has changed, for what can't be done.
     """
     encoders = find_encoders(nlp)
-    _check(encoders, examples, compute, layers, coverage, cost)
+    kept = dict(layers) if isinstance(layers, Mapping) else dict.fromkeys(encoders, layers)
+    _check(encoders, examples, compute, kept, coverage, cost)
     if coverage is not None:
         for _, pipe in nlp.components:
             check_pieces(pipe)
     before = {name: shim.encoder.config for name, shim in encoders.items()}
-    parts = {name: whole_layers(config, layers) for name, config in before.items()}
+    parts = {name: whole_layers(config, kept[name]) for name, config in before.items()}
     costly = [name for name, c in before.items() if cost(shape_of(c, parts[name])) > compute * cost(c)]
     if costly:
         chosen = random.Random(0).sample(examples, min(sample, len(examples)))
         progress(f"Measuring importance on {len(chosen)} texts")
         measured = measure_importance(nlp, {name: encoders[name] for name in costly}, with_own_labels(nlp, chosen))
         for name in costly:
-            parts[name] = choose_parts(before[name], measured[name], compute, layers=layers, cost=cost)
+            parts[name] = choose_parts(before[name], measured[name], compute, layers=kept[name], cost=cost)
     for name, shim in encoders.items():
         shim.adopt(keep_parts(to_checkpoint(shim), parts[name]))
     if coverage is not None:
@@ -89,7 +90,7 @@ def _check(
     encoders: dict[str, DistilBertShim],
     examples: Sequence[Example],
     compute: float,
-    layers: Sequence[int] | None,
+    layers: Mapping[str, Sequence[int] | None],
     coverage: float | None,
     cost: Cost,
 ) -> None:
@@ -97,13 +98,13 @@ def _check(
         raise CompressionError(f"compute = {compute}: the share of the multiply-adds is above 0 and at most 1.")
     if coverage is not None and not 0 < coverage <= 1:
         raise CompressionError(f"coverage = {coverage}: the share of the corpus's pieces is above 0 and at most 1.")
-    if compute == 1 and layers is None and coverage is None:
+    if compute == 1 and coverage is None and all(kept is None for kept in layers.values()):
         raise CompressionError("Nothing is to be removed: ask for a share of compute, for layers, or for a vocabulary.")
     if not examples and (compute < 1 or coverage is not None):
         raise CompressionError("Importance and the use of word pieces are measured on a corpus: name one.")
-    for shim in encoders.values():
+    for name, shim in encoders.items():
         config = shim.encoder.config
-        check_budget(config, compute, layers=layers, cost=cost)
+        check_budget(config, compute, layers=layers[name], cost=cost)
         if coverage is not None:
             read_wordpiece(shim.tokenizer)
 

@@ -29,6 +29,28 @@ class LabelBars:
 
 def to_html(comparison: Comparison, machine: Mapping[str, Any], title: str) -> str:
     """The page. All texts and labels are escaped."""
+    return (
+        make_environment()
+        .get_template("report.html.jinja")
+        .render(
+            title=title,
+            comparison=comparison,
+            machine=machine,
+            device=device(machine),
+            height=HEIGHT,
+            headlines={student.name: make_headlines(student, comparison) for student in comparison.students},
+            costs=cost_rows(comparison),
+            scatters=make_scatters(comparison),
+            labels=make_label_bars(comparison),
+            curves=make_training_curves(comparison),
+            drawings=make_drawings(comparison),
+            most_bars=MOST_BARS,
+        )
+    )
+
+
+def make_environment() -> Environment:
+    """Of the templates, which get all they show by name."""
     environment = Environment(
         loader=PackageLoader("spacy_distil.evaluation"),
         autoescape=True,
@@ -37,20 +59,7 @@ def to_html(comparison: Comparison, machine: Mapping[str, Any], title: str) -> s
         undefined=StrictUndefined,
     )
     environment.filters.update(percent=percent, series=series)
-    return environment.get_template("report.html.jinja").render(
-        title=title,
-        comparison=comparison,
-        machine=machine,
-        device=device(machine),
-        height=HEIGHT,
-        headlines={student.name: make_headlines(student, comparison) for student in comparison.students},
-        costs=cost_rows(comparison),
-        scatters=make_scatters(comparison),
-        labels=make_label_bars(comparison),
-        curves=make_training_curves(comparison),
-        drawings=make_drawings(comparison),
-        most_bars=MOST_BARS,
-    )
+    return environment
 
 
 def series(number: int) -> str:

@@ -14,7 +14,7 @@ from spacy_distil.evaluation.comparison import Comparison, Entry, Score
 from spacy_distil.evaluation.disagreements import Disagreement
 from spacy_distil.evaluation.machine import describe_machine
 from spacy_distil.evaluation.page import to_html
-from spacy_distil.evaluation.tables import Table, device, make_label_tables, make_table
+from spacy_distil.evaluation.tables import device, make_label_tables, make_table, markdown_table
 
 
 def write_report(comparison: Comparison, folder: Path, *, title: str) -> list[Path]:
@@ -39,15 +39,10 @@ costs are the first run's."""
 brackets what a student keeps of the teacher's score, and its costs in multiples of the teacher's; in square brackets 95 %
 bootstrap intervals ({comparison.resamples:,} draws of the texts, the same for teacher and student).{spread}"""
     measured = f"Measured in turn, in one run, on {device(machine)}."
-    sections = [f"# {title}", about, _markdown_table(make_table(comparison, intervals=True)), measured]
+    sections = [f"# {title}", about, markdown_table(make_table(comparison, intervals=True)), measured]
     for name, table in make_label_tables(comparison, intervals=True).items():
-        sections += [f"## {name}", _markdown_table(table)]
+        sections += [f"## {name}", markdown_table(table)]
     return "\n\n".join(sections) + "\n"
-
-
-def _markdown_table(table: Table) -> str:
-    header, *rows = ([cell.replace("|", "\\|").replace("<", "&lt;") for cell in row] for row in table)
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows))
 
 
 def to_dict(comparison: Comparison, machine: dict[str, Any]) -> dict[str, Any]:

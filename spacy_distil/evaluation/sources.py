@@ -85,11 +85,15 @@ class AnnotatedCorpus:
 
     @property
     def texts(self) -> list[str]:
-        """With the corpus's questions, where the pipeline answers some."""
-        if not answers_questions(self.nlp):
-            return [example.predicted.text for example in self.examples]
-        golds = [example.reference._.questions or () for example in self.examples]
-        return [AskedText.of(doc.text, texts_of(gold)) for doc, gold in zip(self.docs, golds, strict=True)]
+        return texts_with_questions(self.nlp, self.examples)
+
+
+def texts_with_questions(nlp: Language, examples: Sequence[Example]) -> list[str]:
+    """The texts of a corpus, with its questions where the pipeline answers some."""
+    if not answers_questions(nlp):
+        return [example.reference.text for example in examples]
+    references = [example.reference for example in examples]
+    return [AskedText.of(doc.text, texts_of(doc._.questions or ())) for doc in references]
 
 
 def answers_questions(nlp: Language) -> bool:

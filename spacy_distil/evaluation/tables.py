@@ -91,6 +91,11 @@ def score_cell(score: Score | None, intervals: bool) -> str:
     return cell
 
 
+def markdown_table(table: Table) -> str:
+    header, *rows = ([cell.replace("|", "\\|").replace("<", "&lt;") for cell in row] for row in table)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows))
+
+
 def device(machine: Mapping[str, Any]) -> str:
     """What `machine.describe_machine` found, in a few words."""
     name = machine["gpu"] or f"{machine['processor']}, {machine['threads']} threads"

@@ -1,0 +1,43 @@
+"""What a pipeline costs beside the whole one, measured in turn with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from pathlib import Path
+from statistics import median
+
+from spacy.language import Language
+
+from spacy_distil.compression.search.trial import Cost
+from spacy_distil.evaluation import measure
+
+ROUNDS = 3
+WORDS = 5_000
+CALLS = 15  # of the text by which latency is measured
+
+
+class Stopwatch:
+    """Times pipelines on the same texts, each in turn with the whole one, so that what else the machine does meets both."""
+
+    def __init__(self, whole: Language, texts: Sequence[str]) -> None:
+        """texts: the first of them, up to WORDS words, are timed."""
+        self.whole = whole
+        lengths = [measure.count_words(whole, [text]) for text in texts[:WORDS]]
+        n_texts = sum(total < WORDS for total in accumulate(lengths)) + 1
+        self.texts = list(texts[:n_texts])
+        self.middle = sorted(self.texts, key=len)[len(self.texts) // 2]
+
+    def measure(self, nlp: Language, folder: Path) -> Cost:
+        """The cost of a pipeline that is saved in a folder."""
+        speeds: dict[str, list[float]] = {"whole": [], "own": []}
+        for _ in range(ROUNDS):
+            for name, timed in (("whole", self.whole), ("own", nlp)):
+                speeds[name].append(measure.words_per_second(timed, self.texts, repeats=1))
+        return Cost(
+            parameters=measure.count_parameters(nlp),
+            disk=measure.size_on_disk(folder),
+            words_per_second=median(speeds["own"]),
+            speedup=median(speeds["own"]) / median(speeds["whole"]),
+            latency=measure.latency(nlp, self.middle, calls=CALLS),
+        )

@@ -1,0 +1,102 @@
+"""What is known of a pipeline that was tried."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import srsly
+
+from spacy_distil.compression.search.settings import Limits
+from spacy_distil.compression.search.shapes import Shape
+from spacy_distil.drafts import new_file
+
+FILE = "trial.json"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """parameters: their number. disk: bytes. words_per_second: of the whole pipeline's texts, in turn with it. speedup: in
+    multiples of the whole pipeline's. latency: seconds of one text."""
+
+    parameters: int
+    disk: int
+    words_per_second: float
+    speedup: float
+    latency: float
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A pipeline that was made, measured and scored.
+
+    folder: where it is. made_from: the folder of the one before it, to which this step can be undone.
+    score: weighted as in training, from 0 to 1. drop: points of it below the whole pipeline's.
+    scores: those with a weight.
+    """
+
+    name: str
+    folder: str
+    made_from: str | None
+    shape: Shape
+    precision: str
+    cost: Cost
+    score: float
+    drop: float
+    scores: Mapping[str, float]
+
+    def write(self, path: Path) -> None:
+        with new_file(path) as draft:
+            srsly.write_json(draft, asdict(self))
+
+    @classmethod
+    def read(cls, path: Path) -> Trial:
+        return cls.from_dict(srsly.read_json(path))
+
+    @classmethod
+    def from_dict(cls, about: Any) -> Trial:
+        return cls(**{**about, "shape": Shape(**about["shape"]), "cost": Cost(**about["cost"])})
+
+    def is_inside(self, limits: Limits) -> bool:
+        return limits.allow_cost(self.cost.speedup, self.cost.disk) and limits.allow_drop(self.drop)
+
+
+def find_best(trials: Iterable[Trial], limits: Limits) -> Trial | None:
+    """The fastest inside the limits, or the smallest where only a size is asked for; None where there is none.
+
+    Without a limit for the score that is the one with the best score.
+    """
+    inside = [trial for trial in trials if trial.is_inside(limits)]
+    if limits.max_drop is None:
+        return max(inside, key=lambda trial: (trial.score, trial.cost.speedup), default=None)
+    if limits.wants_small:
+        return min(inside, key=lambda trial: (trial.cost.disk, -trial.score), default=None)
+    return max(inside, key=lambda trial: (trial.cost.speedup, trial.score), default=None)
+
+
+def find_nearest(trials: Sequence[Trial], limits: Limits) -> list[Trial]:
+    """Where none is inside all limits: the one with the best score that costs little enough, and the fastest, or smallest,
+    whose score is good enough."""
+    cheap = find_best(trials, Limits(limits.speedup, limits.size))
+    good = None
+    if limits.max_drop is not None:
+        only_drop = Limits(size=None if limits.size is None else float("inf"), max_drop=limits.max_drop)
+        good = find_best(trials, only_drop if limits.wants_small else Limits(max_drop=limits.max_drop))
+    if cheap is None and good is None:
+        return [max(trials, key=lambda trial: trial.cost.speedup)] if trials else []
+    return [trial for trial in (cheap, good) if trial is not None]
+
+
+def find_front(trials: Iterable[Trial], *, small: bool = False) -> list[Trial]:
+    """The trials that no other one beats in score and in speed (small: in size), slowest (largest) first."""
+
+    def gain(trial: Trial) -> float:
+        return -trial.cost.disk if small else trial.cost.speedup
+
+    front: list[Trial] = []
+    for trial in sorted(trials, key=lambda trial: (gain(trial), trial.score), reverse=True):
+        if not front or trial.score > front[-1].score:
+            front.append(trial)
+    return front[::-1]

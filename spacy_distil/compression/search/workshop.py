@@ -1,0 +1,332 @@
+"""Where smaller pipelines are made: distilled into fewer layers, pruned of heads and neurons, rounded, one step after the
+other, each in a folder of its own.
+
+    held_out.spacy              what all are scored on
+    costs.json                  what shapes cost before any training
+    trials/word-pieces          the whole pipeline without the word pieces that the corpus does not use
+    trials/3-layers             trained with three layers, made from the one before
+    trials/3-layers-50          half of their multiply-adds, made from trials/3-layers, and trained
+    trials/3-layers-50-int8     its weights rounded
+
+A step's folder has its pipeline in `model`, and `trial.json` once it is scored; until then, what its training goes on from if
+it is broken.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import spacy
+import srsly
+from spacy.language import Language
+from spacy.tokens import DocBin
+from spacy.training import Example
+from thinc.api import Config
+from thinc.util import get_torch_default_device
+
+from spacy_distil.compression.encoders import find_encoders, to_checkpoint
+from spacy_distil.compression.errors import CompressionError
+from spacy_distil.compression.labels import with_own_labels
+from spacy_distil.compression.quantization import quantize
+from spacy_distil.compression.retraining import NAME, make_retraining_config
+from spacy_distil.compression.search.costs import Stopwatch
+from spacy_distil.compression.search.settings import Settings
+from spacy_distil.compression.search.shapes import Shape, depth_of, even_parts, spread_layers
+from spacy_distil.compression.search.trial import FILE, Cost, Trial
+from spacy_distil.compression.slim import slim
+from spacy_distil.compression.structured import keep_parts
+from spacy_distil.corpora.text import TextCorpus
+from spacy_distil.distillation.settings import BLOCK as DISTILLATION
+from spacy_distil.distillation.teacher import Teacher, load_teacher
+from spacy_distil.drafts import new_file, new_folder
+from spacy_distil.encoder.int8 import has_int8_products
+from spacy_distil.encoder.precision import resolve_precision
+from spacy_distil.evaluation.sources import texts_with_questions
+
+WHOLE = "whole"
+CALIBRATED = 400  # texts
+MODEL, UNTRAINED, TRAINING = "model", "untrained", "training"
+
+Train = Callable[[Path, Path, bool], Any]
+"""Takes a config, the folder to train in, and whether to go on from the checkpoint that is there."""
+
+
+class Workshop:
+    """Makes the pipelines of a search and measures them. What it finds done in its folder, it does not do again.
+
+    whole: the pipeline that is made smaller, and that teaches all that are made of it.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        pipeline: str,
+        corpus: str,
+        settings: Settings,
+        *,
+        train: Train,
+        dev: str | None = None,
+        config: Config | None = None,
+        progress: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        """
+        dev: the corpus on which all are scored; None: a part of `corpus` that nothing is trained on.
+        config: what holds in every training in place of the pipeline's own settings.
+        RAISES: CompressionError for a pipeline without an encoder, numbers of layers that it has not, a corpus on which it has
+            no score, and a folder in which another search stands; EncoderError for int8 where it does not run; TeacherError
+            and CorpusError for what can't be read.
+        """
+        self.folder, self.pipeline, self.corpus, self.dev = folder, pipeline, corpus, dev
+        self.settings, self.config = settings, config or Config()
+        self._train, self._progress = train, progress
+        self.whole = load_teacher(pipeline)
+        self.depth = depth_of(find_encoders(self.whole))
+        for layers in settings.layers or ():
+            if not 1 <= layers <= self.depth:
+                raise CompressionError(f"layers = {layers}: the pipeline's encoder has {self.depth} layers.")
+        self.precisions = choose_precisions(settings)
+        self._check_same()
+        self._held_out = folder / "held_out.spacy"
+        if not self._held_out.exists():
+            self._write_held_out()
+        examples = self._read_held_out(self.whole)
+        self._stopwatch = Stopwatch(self.whole, texts_with_questions(self.whole, examples))
+        self.base = self._try(WHOLE, self._whole_path, None, Shape(self.depth), "auto")
+
+    # What is tried
+
+    def measure_shape(self, shape: Shape) -> list[Cost]:
+        """What it costs in each precision, before any training: whichever heads and neurons stay, it costs the same."""
+        file = self.folder / "costs.json"
+        known: dict[str, Any] = srsly.read_json(file) if file.exists() else {}
+        name = f"{self._start.name} {shape.name}"
+        costs = {precision: Cost(**cost) for precision, cost in known.get(name, {}).items()}
+        if not set(self.precisions) <= costs.keys():
+            self._progress(f"Timing {shape.name}")
+            costs = self._time(shape)
+            known[name] = {precision: vars(cost) for precision, cost in costs.items()}
+            with new_file(file) as draft:
+                srsly.write_json(draft, known)
+        return [costs[precision] for precision in self.precisions]
+
+    def try_shape(self, shape: Shape) -> list[Trial]:
+        """Make a shape and train it, and score it in each precision, after the whole layers that it is made from."""
+        trials = self.try_shape(shape.whole_layers) if shape.compute < 1 else []
+        made, before = self._make(shape)
+        for precision in self.precisions:
+            if precision == "auto":
+                trials.append(self._try(shape.name, made, before, shape, precision))
+            else:
+                name = f"{shape.name}-{precision}"
+                model = self._trial(name) / MODEL
+                if not model.exists():
+                    self._round(made, precision, model)
+                trials.append(self._try(name, model, made, shape, precision))
+        return trials
+
+    def read_trials(self) -> list[Trial]:
+        """All that have been scored, the whole pipeline first."""
+        files = sorted(
+            self.folder.glob(f"trials/*/{FILE}"), key=lambda path: (path.parent.name != WHOLE, path.parent.name)
+        )
+        return [Trial.read(path) for path in files]
+
+    # How it is made
+
+    def _make(self, shape: Shape) -> tuple[Path, Path | None]:
+        """The trained pipeline of a shape, and the one that it is made from."""
+        if shape == Shape(self.depth):
+            return self._start, None if self._start == self._whole_path else self._whole_path
+        before = self._start if shape.compute == 1 else self._make(shape.whole_layers)[0]
+        folder = self._trial(shape.name)
+        if not (folder / MODEL).exists():
+            self._progress(f"Making {shape.name} from {before}")
+            if not (folder / UNTRAINED).exists():
+                self._slim(before, shape, folder / UNTRAINED)
+            checkpoint = folder / TRAINING / "checkpoint.safetensors"
+            self._train(folder / UNTRAINED / NAME, folder / TRAINING, checkpoint.exists())
+            os.replace(folder / TRAINING / "log.jsonl", folder / "log.jsonl")
+            os.replace(folder / TRAINING / "model-best", folder / MODEL)
+        for name in (UNTRAINED, TRAINING):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        return folder / MODEL, before
+
+    def _slim(self, before: Path, shape: Shape, untrained: Path) -> None:
+        nlp = spacy.load(before)
+        if shape.compute < 1:
+            slim(nlp, list(self._read_train(nlp)), compute=shape.compute, sample=self.settings.sample)
+        else:
+            slim(nlp, layers=spread_layers(find_encoders(nlp), shape.layers))
+        with new_folder(untrained) as draft:
+            nlp.to_disk(draft)
+            self._make_config(nlp, untrained).to_disk(draft / NAME, interpolate=False)
+
+    def _make_config(self, nlp: Language, untrained: Path) -> Config:
+        """By which it learns from the whole pipeline. All trainings ask for the same answers: they are kept."""
+        config = make_retraining_config(nlp, pipeline=str(untrained), teacher=self.pipeline)
+        reader = {"@readers": "spacy-distil.TextCorpus.v1"}
+        held_out = 0.0 if self.dev else self.settings.held_out
+        config["corpora"]["train"] = {**reader, "path": self.corpus, "held_out": held_out}
+        config["corpora"]["dev"] = {**reader, "path": str(self._held_out)}
+        config["training"].update(train_corpus="corpora.train", dev_corpus="corpora.dev")
+        config[DISTILLATION]["cache"]["folder"] = str(self.folder / "cache")
+        return config.merge(self.config)
+
+    def _round(self, made: Path, precision: str, target: Path) -> None:
+        nlp = spacy.load(made)
+        examples = list(islice(self._read_train(nlp), CALIBRATED)) if precision == "int8" else []
+        quantize(nlp, precision, examples)  # type: ignore[arg-type]
+        with new_folder(target) as draft:
+            nlp.to_disk(draft)
+
+    @cached_property
+    def _start(self) -> Path:
+        """The pipeline from which all are made: the whole one, or that without some word pieces."""
+        if not self.settings.cuts_vocabulary:
+            return self._whole_path
+        model = self._trial("word-pieces") / MODEL
+        if not model.exists():
+            self._progress("Counting word pieces")
+            nlp = spacy.load(self._whole_path)
+            slim(nlp, list(self._read_train(nlp)), coverage=self.settings.coverage)
+            with new_folder(model) as draft:
+                nlp.to_disk(draft)
+        return model
+
+    @property
+    def _whole_path(self) -> Path:
+        assert self.whole.path is not None
+        return self.whole.path
+
+    def _trial(self, name: str) -> Path:
+        return self.folder / "trials" / name
+
+    # How it is measured
+
+    def _time(self, shape: Shape) -> dict[str, Cost]:
+        nlp = spacy.load(self._start)
+        encoders = find_encoders(nlp)
+        for name, layers in spread_layers(encoders, shape.layers).items():
+            parts = even_parts(encoders[name].encoder.config, layers, shape.compute)
+            encoders[name].adopt(keep_parts(to_checkpoint(encoders[name]), parts))
+        costs = {}
+        with TemporaryDirectory(prefix=".timed-", dir=self.folder) as scratch:
+            nlp.to_disk(Path(scratch) / "auto")
+            for precision in self.precisions:
+                path = Path(scratch) / precision
+                if precision != "auto":
+                    self._round(Path(scratch) / "auto", precision, path)
+                costs[precision] = self._stopwatch.measure(spacy.load(path), path)
+        return costs
+
+    def _try(self, name: str, model: Path, made_from: Path | None, shape: Shape, precision: str) -> Trial:
+        file = self._trial(name) / FILE
+        if not file.exists():
+            self._progress(f"Scoring {name}")
+            nlp = self.whole if model == self._whole_path else spacy.load(model)
+            scores, mean = score(nlp, self._read_held_out(nlp))
+            trial = Trial(
+                name=name,
+                folder=str(model),
+                made_from=None if made_from is None else str(made_from),
+                shape=shape,
+                precision=precision,
+                cost=self._stopwatch.measure(nlp, model),
+                score=mean,
+                drop=0.0 if name == WHOLE else 100 * (self.base.score - mean),
+                scores=scores,
+            )
+            file.parent.mkdir(parents=True, exist_ok=True)
+            trial.write(file)
+        return Trial.read(file)
+
+    # What is read
+
+    def _read_train(self, nlp: Language) -> Iterable[Example]:
+        return TextCorpus(self.corpus, held_out=0.0 if self.dev else self.settings.held_out)(nlp)
+
+    def _read_held_out(self, nlp: Language) -> list[Example]:
+        return list(TextCorpus(str(self._held_out))(nlp))
+
+    def _write_held_out(self) -> None:
+        """What all are scored on; where the corpus annotates nothing, the whole pipeline's own annotation stands in."""
+        settings = self.settings
+        if self.dev:
+            examples = list(TextCorpus(self.dev)(self.whole))
+        else:
+            corpus = TextCorpus(self.corpus, held_out=settings.held_out, part="held_out")
+            examples = list(islice(corpus(self.whole), settings.scored))
+        labelled = with_own_labels(self.whole, examples)
+        if any(new.reference is not old.reference for new, old in zip(labelled, examples, strict=True)):
+            self._progress(
+                "The corpus does not annotate all components: their scores are agreement with the whole pipeline"
+            )
+        docs = DocBin(docs=[example.reference for example in labelled], store_user_data=True)
+        with new_file(self._held_out) as draft:
+            docs.to_disk(draft)
+
+    def _check_same(self) -> None:
+        """What has been done can be used again if it was done with the same pipeline, texts and training."""
+        settings = {
+            "digest": Teacher(self.whole, ()).digest,
+            "pipeline": self.pipeline,
+            "corpus": self.corpus,
+            "dev": self.dev,
+            **{name: getattr(self.settings, name) for name in ("coverage", "held_out", "scored", "sample")},
+            "vocabulary": self.settings.cuts_vocabulary,
+            "config": self.config.to_str(),
+        }
+        file = self.folder / "search.json"
+        if not file.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with new_file(file) as draft:
+                srsly.write_json(draft, settings)
+        past = srsly.read_json(file)
+        for name, value in settings.items():
+            if past.get(name) != value:
+                what = (
+                    f"{name} = {past.get(name)!r}, and not {value!r}"
+                    if name != "digest"
+                    else f"another {self.pipeline}"
+                )
+                raise CompressionError(
+                    f"The search in '{self.folder}' was made with {what}. It goes on with the same pipeline, corpus and "
+                    "training; limits, layers, compute, precisions and trials may change. Name another folder for this one."
+                )
+
+
+def score(nlp: Language, examples: Iterable[Example]) -> tuple[dict[str, float], float]:
+    """The scores by which training chooses the best state, and their weighted mean.
+
+    RAISES: CompressionError where the corpus has none of them.
+    """
+    weights: Mapping[str, float | None] = nlp.config["training"]["score_weights"]
+    found = nlp.evaluate(examples)
+    scores = {
+        name: found[name] for name, weight in weights.items() if weight and isinstance(found.get(name), float | int)
+    }
+    if not scores:
+        wanted = ", ".join(name for name, weight in weights.items() if weight) or "none"
+        raise CompressionError(
+            f"There is nothing by which smaller pipelines could be compared: the corpus gives no score that has a weight in "
+            f"[training.score_weights] of the pipeline's config, which are {wanted}."
+        )
+    total = sum(weights[name] or 0.0 for name in scores)
+    return scores, sum(value * (weights[name] or 0.0) for name, value in scores.items()) / total
+
+
+def choose_precisions(settings: Settings) -> list[str]:
+    """RAISES: EncoderError for int8 where it does not run."""
+    device = get_torch_default_device()
+    if settings.precisions is None:
+        return ["auto", "int8" if device.type == "cpu" and has_int8_products() else "bfloat16"]
+    if "int8" in settings.precisions:
+        resolve_precision("int8", device)
+    return list(settings.precisions)
