@@ -456,6 +456,14 @@ class DistilBertShim(TorchShim):
         return self
 
 
+def to_checkpoint(shim: DistilBertShim) -> Checkpoint:
+    """The encoder as it is now; the tensors are its own."""
+    encoder = shim.encoder
+    return Checkpoint(
+        encoder.config, encoder.state_dict(), shim.tokenizer, bool(shim.zeros), shim.storage, shim.input_ranges
+    )
+
+
 def _pool(hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     """(pieces, width) to the batch's token vectors, (tokens here, width), and `[CLS]`, (windows, width), in float32."""
     states, device = hidden.float(), hidden.device
