@@ -14,8 +14,9 @@ from spacy_distil.distillation.errors import DistillationError
 from spacy_distil.distillation.pipes import find_distiller
 from spacy_distil.distillation.settings import BLOCK, DOCUMENTED
 from spacy_distil.distillation.teacher import load_teacher
+from spacy_distil.encoder.checkpoint import WEIGHTS
 from spacy_distil.encoder.config import choose_layers
-from spacy_distil.pipeline.distilbert import WEIGHTS, DistilBert
+from spacy_distil.pipeline.distilbert import DistilBert
 from spacy_distil.pipeline.encoders import encoders_of
 
 ENCODER = "distilbert"
