@@ -141,8 +141,7 @@ class Seq2Seq(TrainablePipe):
     @property
     def window(self) -> int:
         """The most source pieces that are encoded together, without `[CLS]` and `[SEP]`."""
-        shim = get_encoder(self.model)
-        return min(shim.options.window, shim.encoder.config.max_positions) - N_SPECIAL
+        return get_encoder(self.model).window - N_SPECIAL
 
     # Prediction
 

@@ -158,9 +158,8 @@ class MaskedLanguageModel(TrainablePipe):
         return self.model.predict(self._query(ids, positions))
 
     def _query(self, ids: Sequence[Ints1d], positions: Sequence[Ints1d]) -> Any:
-        options = self.shim.options
-        window = min(options.window, self.shim.encoder.config.max_positions)
-        return make_query(ids, positions, self.tokenizer, window=window, overlap=options.overlap)
+        shim = self.shim
+        return make_query(ids, positions, shim.tokenizer, window=shim.window, overlap=shim.options.overlap)
 
     # Training
 
