@@ -8,6 +8,7 @@ from spacy.cli._util import Arg, Opt
 from wasabi import msg
 
 from spacy_distil.cli import distil
+from spacy_distil.cli.outputs import check_free
 
 
 @distil.command("import")
@@ -58,11 +59,3 @@ def import_cli(
     msg.good(f"Wrote {output}: {', '.join(nlp.pipe_names)}")
     if tags := getattr(nlp.get_pipe(added), "labels", ()):
         msg.text(f"Labels of {added}: {', '.join(tags)}")
-
-
-def check_free(output: Path, force: bool) -> None:
-    """End the program, before any long work, where a folder has something in it that was not to be overwritten."""
-    if output.exists() and not output.is_dir():
-        msg.fail(f"{output} is a file", "Name a folder.", exits=1)
-    if output.exists() and any(output.iterdir()) and not force:
-        msg.fail(f"{output} is there already", "Name another folder, or overwrite it by --force.", exits=1)

@@ -9,7 +9,7 @@ from spacy.cli._util import Arg, Opt, import_code
 from wasabi import msg
 
 from spacy_distil.cli import distil
-from spacy_distil.cli.import_ import check_free
+from spacy_distil.cli.outputs import check_free
 
 if TYPE_CHECKING:
     from spacy_distil.compression.sparsity.report import Sparsity

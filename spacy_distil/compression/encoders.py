@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from spacy.language import Language
-from thinc.api import Model
 
 from spacy_distil.compression.errors import CompressionError
-from spacy_distil.encoder.checkpoint import Checkpoint
 from spacy_distil.encoder.precision import Precision, check_precision
 from spacy_distil.encoder.shim import DistilBertShim
 from spacy_distil.pipeline.blocks import encoder_blocks
+from spacy_distil.pipeline.encoders import encoders_of
 
 
 def find_encoders(nlp: Language) -> dict[str, DistilBertShim]:
@@ -33,13 +31,6 @@ def find_encoders(nlp: Language) -> dict[str, DistilBertShim]:
     return found
 
 
-def encoders_of(pipe: Any) -> list[DistilBertShim]:
-    """The encoders in a component's model; a listener has none."""
-    model = getattr(pipe, "model", None)
-    nodes = model.walk() if isinstance(model, Model) else ()
-    return [shim for node in nodes for shim in node.shims if isinstance(shim, DistilBertShim)]
-
-
 def set_precision(nlp: Language, precision: Precision) -> None:
     """Let all encoders of a pipeline run in a precision, here and wherever it is loaded.
 
@@ -51,11 +42,3 @@ def set_precision(nlp: Language, precision: Precision) -> None:
     for name in nlp.component_names:
         for block in encoder_blocks(nlp.get_pipe_config(name)):
             block["precision"] = precision
-
-
-def to_checkpoint(shim: DistilBertShim) -> Checkpoint:
-    """The encoder as it is now; the tensors are its own."""
-    encoder = shim.encoder
-    return Checkpoint(
-        encoder.config, encoder.state_dict(), shim.tokenizer, bool(shim.zeros), shim.storage, shim.input_ranges
-    )

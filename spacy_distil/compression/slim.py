@@ -10,7 +10,7 @@ from spacy.language import Language
 from spacy.training import Example
 
 from spacy_distil.compression.budget import Cost, check_budget, choose_parts, multiply_adds
-from spacy_distil.compression.encoders import encoders_of, find_encoders, to_checkpoint
+from spacy_distil.compression.encoders import find_encoders
 from spacy_distil.compression.errors import CompressionError
 from spacy_distil.compression.followers import check_pieces, follow_pieces
 from spacy_distil.compression.importance import measure_importance
@@ -18,7 +18,8 @@ from spacy_distil.compression.labels import with_own_labels
 from spacy_distil.compression.structured import Parts, keep_parts, shape_of, whole_layers
 from spacy_distil.compression.vocabulary import choose_pieces, keep_pieces, read_wordpiece
 from spacy_distil.encoder.config import EncoderConfig
-from spacy_distil.encoder.shim import DistilBertShim
+from spacy_distil.encoder.shim import DistilBertShim, to_checkpoint
+from spacy_distil.pipeline.encoders import encoders_of
 
 SAMPLE = 1000
 """Texts on which importance is measured, if the corpus has more."""

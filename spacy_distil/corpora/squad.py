@@ -27,13 +27,14 @@ def read(path: Path, nlp: Language, *, on_error: OnError = "fail") -> Iterator[D
     """
     register_references()
     paragraphs = [paragraph for article in read_articles(path) for paragraph in article["paragraphs"]]
-    faults = [fault for paragraph in paragraphs for qa in paragraph["qas"] if (fault := _find_fault(qa, paragraph))]
+    checked = [[(qa, _find_fault(qa, paragraph)) for qa in paragraph["qas"]] for paragraph in paragraphs]
+    faults = [fault for questions in checked for _, fault in questions if fault is not None]
     report = "\n".join(faults[:TOLD] + ([f"… and {len(faults) - TOLD} more"] if len(faults) > TOLD else []))
     if faults and on_error == "fail":
         raise CorpusError(f"'{path}' has {len(faults)} faulty questions. Mend them, or skip them:\n{report}")
-    for paragraph in paragraphs:
+    for paragraph, questions in zip(paragraphs, checked, strict=True):
         doc = nlp.make_doc(paragraph["context"])
-        doc._.questions = [_convert(qa) for qa in paragraph["qas"] if not _find_fault(qa, paragraph)]
+        doc._.questions = [_convert(qa) for qa, fault in questions if fault is None]
         yield doc
     if faults:
         warnings.warn(f"Skipped {len(faults)} faulty questions of '{path}':\n{report}", stacklevel=2)

@@ -14,9 +14,10 @@ from spacy_distil.distillation.errors import DistillationError
 from spacy_distil.distillation.pipes import find_distiller
 from spacy_distil.distillation.settings import BLOCK, DOCUMENTED
 from spacy_distil.distillation.teacher import load_teacher
+from spacy_distil.encoder.checkpoint import WEIGHTS
 from spacy_distil.encoder.config import choose_layers
-from spacy_distil.encoder.shim import DistilBertShim
-from spacy_distil.pipeline.distilbert import WEIGHTS, DistilBert
+from spacy_distil.pipeline.distilbert import DistilBert
+from spacy_distil.pipeline.encoders import encoders_of
 
 ENCODER = "distilbert"
 LISTENER = {"@architectures": "spacy-distil.DistilBertListener.v1"}
@@ -185,18 +186,13 @@ def _own_encoder(nlp: Language, teacher: str, name: str, n_layers: int | None) -
     block = nlp.config["components"][name].get("model", {}).get("encoder")
     if block is None or not (folder / WEIGHTS).exists():
         return None
-    (shim,) = _shims(nlp, name)
+    (shim,) = encoders_of(nlp.get_pipe(name))
     layers = choose_layers(len(shim.encoder.config.layers), n_layers)
     return {"@architectures": block["@architectures"], "name": str(folder), "layers": layers}
 
 
-def _shims(nlp: Language, name: str) -> list[DistilBertShim]:
-    pipe: Any = nlp.get_pipe(name)
-    return [shim for node in pipe.model.walk() for shim in node.shims if isinstance(shim, DistilBertShim)]
-
-
 def _widths(nlp: Language, names: Iterable[str]) -> list[int]:
-    return [shim.encoder.config.width for name in names for shim in _shims(nlp, name)]
+    return [shim.encoder.config.width for name in names for shim in encoders_of(nlp.get_pipe(name))]
 
 
 def _listening(block: Any, listener: dict[str, Any], encoder: dict[str, Any] | None) -> Any:

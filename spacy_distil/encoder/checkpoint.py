@@ -24,6 +24,7 @@ from spacy_distil.encoder import sparse
 from spacy_distil.encoder.config import EncoderConfig
 from spacy_distil.encoder.inference import Products
 from spacy_distil.encoder.module import DistilBertEncoder
+from spacy_distil.encoder.saved import METADATA, damaged, read_saved
 from spacy_distil.encoder.storage import Storage, unpack
 from spacy_distil.encoder.tokenizer import PieceTokenizer
 from spacy_distil.errors import CheckpointError
@@ -36,8 +37,6 @@ CONFIG, WEIGHTS, INDEX, OLD_WEIGHTS = (
     "pytorch_model.bin",
 )
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
-METADATA = "spacy_distil"
-"""The entry with config and tokenizer in the metadata of a saved component's weights."""
 FORMAT, SPARSE_FORMAT, ROUNDED_FORMAT = "1", "2", "3"
 """Of a saved component's weights: as they are; with matrices that are sparse; rounded, and perhaps sparse too."""
 NEEDS = {SPARSE_FORMAT: "0.2.0", ROUNDED_FORMAT: "0.3.0"}
@@ -207,27 +206,12 @@ def _is_component(path: Path) -> bool:
 
 def read_component(path: str | Path) -> Checkpoint:
     """Read the weights of a component `distilbert`, with the config and the tokenizer in their metadata."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get(METADATA, "{}"))
-            # Tensors come as a view of the file: a copy outlives whatever happens to it.
-            weights = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-    except FileNotFoundError:
-        raise CheckpointError(f"There is no file {str(path)!r}. Copy the pipeline again.") from None
-    except (SafetensorError, ValueError) as error:
-        raise _damaged(path, error) from None
-    version = about.get("format") if isinstance(about, dict) else about
-    if version not in (FORMAT, *NEEDS):
-        needs = about.get("needs") if isinstance(about, dict) else None
-        upgrade = "Upgrade spacy-distil" if needs is None else f"It needs spacy-distil >= {needs}: upgrade"
-        raise CheckpointError(
-            f"{str(path)!r} is of the format {version!r}, and this version of spacy-distil reads "
-            f"{', '.join(map(repr, (FORMAT, *NEEDS)))}. {upgrade}, or train the pipeline again."
-        )
+    weights, about = read_saved(path, (FORMAT, *NEEDS))
     try:
         config, tokenizer = EncoderConfig.from_dict(about["config"]), PieceTokenizer.from_dict(about["tokenizer"])
         shapes = _shapes(config)
-        is_sparse, storage = version == SPARSE_FORMAT or about.get("sparse", False), about.get("storage", "float32")
+        is_sparse = about["format"] == SPARSE_FORMAT or about.get("sparse", False)
+        storage = about.get("storage", "float32")
         input_ranges = weights.pop(RANGES, None)
         if input_ranges is not None:
             _check_ranges(input_ranges, config)
@@ -239,7 +223,7 @@ def read_component(path: str | Path) -> Checkpoint:
         if {key: value.shape for key, value in weights.items()} != shapes:
             raise ValueError("its tensors are not those of its config")
     except Exception as error:  # tokenizers raises bare Exception
-        raise _damaged(path, error) from None
+        raise damaged(path, error) from None
     return Checkpoint(config, weights, tokenizer, is_sparse, storage, input_ranges)
 
 
@@ -247,12 +231,6 @@ def _check_ranges(ranges: Tensor, config: EncoderConfig) -> None:
     expected = (len(config.layers), len(Products._fields), 2)
     if ranges.shape != expected or ranges.dtype != torch.float32 or not ranges.isfinite().all():
         raise ValueError(f"its ranges are not {expected} numbers in float32")
-
-
-def _damaged(path: str | Path, error: Exception) -> CheckpointError:
-    return CheckpointError(
-        f"{str(path)!r} is truncated or damaged ({type(error).__name__}: {error}). Copy the pipeline again."
-    )
 
 
 def _read_folder(folder: Path, name: str, layers: Sequence[int] | None, sha256: str | None) -> Checkpoint:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import cast, get_args
 
 import torch
@@ -11,6 +12,7 @@ from thinc.api import Model
 from thinc.types import Floats2d
 from thinc.util import torch2xp, xp2torch
 
+from spacy_distil.encoder.checkpoint import WEIGHTS
 from spacy_distil.encoder.precision import Precision, check_precision
 from spacy_distil.encoder.shim import DistilBertShim, Encoded, EncoderOptions, Pooling
 from spacy_distil.errors import EncoderError
@@ -115,6 +117,18 @@ def set_width(model: Model[InT, OutT]) -> None:
     if model.has_dim("nO") and model.get_dim("nO") != width:
         raise EncoderError(f"The encoder is {width} wide, and the model around it expects {model.get_dim('nO')}.")
     model.set_dim("nO", width)
+
+
+def write_encoder(model: Model[InT, OutT], folder: Path) -> None:
+    """Write `model.safetensors` with weights, config and tokenizer, from which another encoder can start too."""
+    get_shim(model).to_disk(folder / WEIGHTS)
+
+
+def read_encoder(model: Model[InT, OutT], folder: Path) -> None:
+    """Read it. Raises CheckpointError for a file that is missing or damaged, and EncoderError for another width than the
+    model's."""
+    get_shim(model).from_disk(folder / WEIGHTS)
+    set_width(model)
 
 
 def forward(model: Model[InT, OutT], docs: InT, is_train: bool) -> tuple[OutT, Callable[[OutT], InT]]:

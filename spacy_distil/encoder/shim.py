@@ -144,6 +144,11 @@ class DistilBertShim(TorchShim):
     def dtype(self) -> torch.dtype:
         return resolve_precision(self.options.precision, self.device)
 
+    @property
+    def window(self) -> int:
+        """The most pieces that see each other, `[CLS]` and `[SEP]` included: the options', or the encoder's own limit."""
+        return min(self.options.window, self.encoder.config.max_positions)
+
     def initialize(self) -> None:
         """Load the checkpoint that the options name, unless the encoder has weights already."""
         if self._model is None:
@@ -387,12 +392,10 @@ class DistilBertShim(TorchShim):
     # Batches
 
     def _read(self, docs: Sequence[Doc]) -> tuple[Pieces, Windows]:
-        encoder, options = self.encoder, self.options
         pieces = docs_to_pieces(docs, self.tokenizer)
-        if options.pooling == "first":
+        if self.options.pooling == "first":
             pieces = first_pieces(pieces)
-        window = min(options.window, encoder.config.max_positions)
-        return pieces, cut_windows(pieces, window=window, overlap=options.overlap)
+        return pieces, cut_windows(pieces, window=self.window, overlap=self.options.overlap)
 
     def _batches(self, pieces: Pieces, windows: Windows) -> Iterator[Batch]:
         return batch_windows(
@@ -454,6 +457,14 @@ class DistilBertShim(TorchShim):
     def from_disk(self, path: str | Path) -> DistilBertShim:
         self.adopt(read_component(path))
         return self
+
+
+def to_checkpoint(shim: DistilBertShim) -> Checkpoint:
+    """The encoder as it is now; the tensors are its own."""
+    encoder = shim.encoder
+    return Checkpoint(
+        encoder.config, encoder.state_dict(), shim.tokenizer, bool(shim.zeros), shim.storage, shim.input_ranges
+    )
 
 
 def _pool(hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from spacy_distil.drafts import new_file
-from spacy_distil.encoder.checkpoint import METADATA
+from spacy_distil.encoder.saved import to_metadata
 
 
 class TorchShim(Shim):
@@ -92,7 +91,7 @@ class TorchShim(Shim):
         if self._model is None:
             return b""
         weights, about = self._serialize()
-        return safetensors.torch.save(weights, _metadata(about))
+        return safetensors.torch.save(weights, to_metadata(about))
 
     def from_bytes(self, data: bytes) -> Self:
         with tempfile.TemporaryDirectory() as folder:  # safetensors reads metadata from files only
@@ -104,9 +103,4 @@ class TorchShim(Shim):
         """Write the file of `to_bytes`, all or nothing."""
         weights, about = self._serialize()
         with new_file(Path(path)) as draft:
-            safetensors.torch.save_file(weights, draft, metadata=_metadata(about))
-
-
-def _metadata(about: dict[str, Any]) -> dict[str, str]:
-    # One entry: safetensors writes several in random order, and equal models should be equal files.
-    return {METADATA: json.dumps(about)}
+            safetensors.torch.save_file(weights, draft, metadata=to_metadata(about))

@@ -141,12 +141,12 @@ def make_batches(
 
     batch_size: Docs that are sorted together, as by `nlp.pipe`.
     """
-    tokenizer, options, config = shim.tokenizer, shim.options, shim.encoder.config
+    tokenizer, options = shim.tokenizer, shim.options
     batches: list[Batch] = []
     remaining = iter(texts)
     while docs := [make_doc(text) for text in islice(remaining, batch_size)]:
         pieces = docs_to_pieces(docs, tokenizer)
-        windows = cut_windows(pieces, window=min(options.window, config.max_positions), overlap=options.overlap)
+        windows = cut_windows(pieces, window=shim.window, overlap=options.overlap)
         budget = options.max_batch_pieces
         batches += batch_windows(
             pieces, windows, max_batch_pieces=budget, cls_id=tokenizer.cls_id, sep_id=tokenizer.sep_id

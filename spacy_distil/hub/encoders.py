@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -20,6 +20,7 @@ from spacy_distil.encoder.pieces import docs_to_pieces, first_pieces
 from spacy_distil.encoder.shim import DistilBertShim
 from spacy_distil.hub.names import Family
 from spacy_distil.pipeline.distilbert import DistilBert
+from spacy_distil.pipeline.encoders import encoders_of
 
 Array = NDArray[Any]
 N_TYPES = 2  # token types of a BERT
@@ -27,15 +28,11 @@ N_TYPES = 2  # token types of a BERT
 
 def find_encoder(nlp: Language, component: str) -> DistilBertShim | None:
     """The encoder that a component listens to, or has for its own; None where it has another, or none."""
-    pipe: Any = nlp.get_pipe(component)
-    if isinstance(pipe, DistilBert):
-        return pipe.shim
+    pipe = nlp.get_pipe(component)
     for _, other in nlp.pipeline:
         if isinstance(other, DistilBert) and component in other.listening_components:
             return other.shim
-    model = getattr(pipe, "model", None)
-    nodes: Sequence[Model] = list(model.walk()) if isinstance(model, Model) else []
-    return next((shim for node in nodes for shim in node.shims if isinstance(shim, DistilBertShim)), None)
+    return next(iter(encoders_of(pipe)), None)
 
 
 def is_encoder(layer: Model) -> bool:
@@ -55,11 +52,6 @@ def token_rows(doc: Doc, of_pieces: Array, shim: DistilBertShim) -> tuple[Array,
     inner = of_pieces[1:-1]
     rows = [inner[pieces.token_starts[i] : pieces.token_ends[i]].mean(axis=0) for i in seen]
     return seen, np.stack(rows) if rows else inner[:0]
-
-
-def as_checkpoint(shim: DistilBertShim) -> Checkpoint:
-    weights = {name: value.detach().cpu() for name, value in shim.encoder.state_dict().items()}
-    return Checkpoint(shim.encoder.config, weights, shim.tokenizer)
 
 
 def as_family(checkpoint: Checkpoint, family: Family) -> Checkpoint:

@@ -24,13 +24,12 @@ from thinc.types import Floats2d
 from thinc.util import torch2xp
 
 from spacy_distil.encoder.listener import CLS_EXTENSION, EncoderListener
-from spacy_distil.encoder.model import ROWS, get_shim, has_dropout, join_rows, set_width, split_rows
+from spacy_distil.encoder.model import ROWS, get_shim, has_dropout, join_rows, read_encoder, split_rows, write_encoder
 from spacy_distil.encoder.shim import Backprop, DistilBertShim, Encoded
 from spacy_distil.errors import EncoderError
 from spacy_distil.pipeline import transformer_listener
 
 LAYERS_EXTENSION = "hidden_states"
-WEIGHTS = "model.safetensors"
 Keep = Literal["tokens", "layers", "nothing"]
 
 default_model_config = """
@@ -223,20 +222,15 @@ class DistilBert(Tok2Vec):
         """Write the component: `model.safetensors` with weights, config and tokenizer."""
         writers: dict[str, Callable[[Path], Any]] = {
             "vocab": lambda p: self.vocab.to_disk(p, exclude=exclude),
-            "model": lambda p: self.shim.to_disk(p.with_name(WEIGHTS)),
+            "model": lambda p: write_encoder(self.model, p.parent),
         }
         util.to_disk(path, writers, exclude)
 
     def from_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> DistilBert:
         """Read the component. Raises CheckpointError for a file that is missing or damaged."""
-
-        def read_model(model_path: Path) -> None:
-            self.shim.from_disk(model_path.with_name(WEIGHTS))
-            set_width(self.model)
-
         readers: dict[str, Callable[[Path], Any]] = {
             "vocab": lambda p: self.vocab.from_disk(p, exclude=exclude),
-            "model": read_model,
+            "model": lambda p: read_encoder(self.model, p.parent),
         }
         util.from_disk(path, readers, exclude)
         return self

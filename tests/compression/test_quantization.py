@@ -12,13 +12,15 @@ import torch
 from safetensors import safe_open
 from thinc.api import Adam
 
-from spacy_distil.compression.encoders import set_precision, to_checkpoint
+from spacy_distil.compression.encoders import set_precision
 from spacy_distil.compression.errors import CompressionError
 from spacy_distil.compression.quantization import quantize
 from spacy_distil.compression.sparsity.magnitude import prune
 from spacy_distil.compression.sparsity.selection import Selection
 from spacy_distil.compression.structured import LayerPart, keep_parts
-from spacy_distil.encoder.checkpoint import METADATA, load_checkpoint
+from spacy_distil.encoder.checkpoint import load_checkpoint
+from spacy_distil.encoder.saved import METADATA
+from spacy_distil.encoder.shim import to_checkpoint
 from spacy_distil.errors import CheckpointError, EncoderError
 from tests.encoder.test_int8 import runs_here
 from tests.pipeline.conftest import examples

@@ -15,13 +15,12 @@ from spacy.language import Language
 from thinc.api import Adam
 from torch import Tensor
 
-from spacy_distil.compression.encoders import to_checkpoint
 from spacy_distil.compression.sparsity.magnitude import prune
 from spacy_distil.compression.sparsity.report import measure_sparsity
 from spacy_distil.compression.sparsity.selection import Selection
 from spacy_distil.compression.structured import LayerPart, keep_parts
 from spacy_distil.encoder.checkpoint import load_checkpoint
-from spacy_distil.encoder.shim import DistilBertShim
+from spacy_distil.encoder.shim import DistilBertShim, to_checkpoint
 from spacy_distil.errors import CheckpointError
 from tests.pipeline.conftest import LISTENER, examples, tagger
 

@@ -10,11 +10,11 @@ import pytest
 import spacy
 import torch
 
-from spacy_distil.compression.encoders import to_checkpoint
 from spacy_distil.compression.errors import CompressionError
 from spacy_distil.compression.structured import LayerPart, keep_parts, whole_layers
 from spacy_distil.encoder.checkpoint import load_checkpoint, write_checkpoint
 from spacy_distil.encoder.config import LayerConfig
+from spacy_distil.encoder.shim import to_checkpoint
 from spacy_distil.errors import CheckpointError
 from tests.compression.conftest import close_head, close_neuron
 from tests.conftest import TEXTS

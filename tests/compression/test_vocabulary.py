@@ -13,11 +13,11 @@ from tokenizers.models import BPE
 from tokenizers.processors import BertProcessing
 from transformers import AutoModel, AutoTokenizer
 
-from spacy_distil.compression.encoders import to_checkpoint
 from spacy_distil.compression.errors import CompressionError
 from spacy_distil.compression.slim import slim
 from spacy_distil.compression.vocabulary import WORDS, choose_pieces, keep_pieces, renumber
 from spacy_distil.encoder.checkpoint import write_checkpoint
+from spacy_distil.encoder.shim import to_checkpoint
 from spacy_distil.encoder.tokenizer import PieceTokenizer
 from spacy_distil.pipeline.references import register_references
 from tests.conftest import LETTERS, SPECIAL, TEXTS, VOCABULARY

@@ -16,6 +16,7 @@ from spacy.language import Language
 from spacy.tokens import Doc
 from thinc.api import Adam
 
+from spacy_distil.encoder.saved import to_metadata
 from spacy_distil.errors import CheckpointError, ComponentError, EncoderError
 from spacy_distil.pipeline.generation import model as architectures
 from spacy_distil.pipeline.generation.component import Seq2Seq
@@ -402,6 +403,17 @@ def test_a_damaged_decoder_is_an_error(distilbert_folder: Path, tmp_path: Path, 
     else:
         path.write_bytes((tmp_path / pipe.name / "model.safetensors").read_bytes())
     with pytest.raises(CheckpointError, match=re.escape(str(path))):
+        spacy.load(tmp_path)
+
+
+def test_a_decoder_of_a_newer_version_says_which_it_needs(distilbert_folder: Path, tmp_path: Path) -> None:
+    nlp, pipe = build(distilbert_folder)
+    nlp.to_disk(tmp_path)
+    path = tmp_path / pipe.name / WEIGHTS
+    weights = {name: value.clone() for name, value in safetensors.torch.load_file(path).items()}
+    about = to_metadata({"format": "seq2seq-99", "needs": "9.1.0"})
+    safetensors.torch.save_file(weights, path, metadata=about)
+    with pytest.raises(CheckpointError, match=r"reads 'seq2seq-1', 'seq2seq-2'\. It needs spacy-distil >= 9\.1\.0"):
         spacy.load(tmp_path)
 
 

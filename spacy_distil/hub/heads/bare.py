@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from spacy.language import Language
 
-from spacy_distil.encoder.shim import DistilBertShim
-from spacy_distil.hub.encoders import as_checkpoint, find_encoder, token_rows
+from spacy_distil.encoder.shim import DistilBertShim, to_checkpoint
+from spacy_distil.hub.encoders import find_encoder, token_rows
 from spacy_distil.hub.heads.head import Run, Setting
 from spacy_distil.hub.model import HubFolder, HubModel
 from spacy_distil.pipeline.distilbert import DistilBert
@@ -29,7 +29,7 @@ def can_write(pipe: Any) -> bool:
 
 
 def write(pipe: Any, shim: DistilBertShim) -> HubFolder:
-    checkpoint = as_checkpoint(shim)
+    checkpoint = to_checkpoint(shim)
     return HubFolder(checkpoint, CLASSES[checkpoint.config.model_type])
 
 

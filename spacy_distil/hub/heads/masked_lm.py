@@ -10,9 +10,9 @@ import torch
 from spacy.language import Language
 from thinc.api import Model
 
-from spacy_distil.encoder.shim import DistilBertShim
+from spacy_distil.encoder.shim import DistilBertShim, to_checkpoint
 from spacy_distil.errors import CheckpointError
-from spacy_distil.hub.encoders import as_checkpoint, without_pooler
+from spacy_distil.hub.encoders import without_pooler
 from spacy_distil.hub.heads.head import Run, Setting, softmax
 from spacy_distil.hub.model import HubFolder, HubModel
 from spacy_distil.hub.names import DECODERS, MASKED_LM, to_hf, to_own
@@ -51,7 +51,7 @@ def can_write(pipe: Any) -> bool:
 
 
 def write(pipe: Any, shim: DistilBertShim) -> HubFolder:
-    checkpoint = without_pooler(as_checkpoint(shim))
+    checkpoint = without_pooler(to_checkpoint(shim))
     family = checkpoint.config.model_type
     head = to_hf(MASKED_LM[family], get_parameters(_layers(pipe), MASKED_LM[family]))
     return HubFolder(checkpoint, CLASSES[family], head=head)

@@ -9,9 +9,9 @@ import numpy as np
 from spacy.language import Language
 from thinc.api import Model, to_numpy
 
-from spacy_distil.encoder.shim import DistilBertShim
+from spacy_distil.encoder.shim import DistilBertShim, to_checkpoint
 from spacy_distil.errors import CheckpointError
-from spacy_distil.hub.encoders import as_checkpoint, without_pooler
+from spacy_distil.hub.encoders import without_pooler
 from spacy_distil.hub.heads.head import Run, Setting
 from spacy_distil.hub.model import HubFolder, HubModel
 from spacy_distil.hub.names import QUESTION_ANSWERING, to_hf, to_own
@@ -45,7 +45,7 @@ def can_write(pipe: Any) -> bool:
 
 
 def write(pipe: Any, shim: DistilBertShim) -> HubFolder:
-    checkpoint = without_pooler(as_checkpoint(shim))
+    checkpoint = without_pooler(to_checkpoint(shim))
     family = checkpoint.config.model_type
     names = QUESTION_ANSWERING[family]
     return HubFolder(checkpoint, CLASSES[family], head=to_hf(names, get_parameters(_layers(pipe), names)))

@@ -11,9 +11,9 @@ from spacy.pipeline import TextCategorizer
 from spacy.pipeline.textcat_multilabel import MultiLabel_TextCategorizer
 from thinc.api import Model
 
-from spacy_distil.encoder.shim import DistilBertShim
+from spacy_distil.encoder.shim import DistilBertShim, to_checkpoint
 from spacy_distil.errors import CheckpointError
-from spacy_distil.hub.encoders import as_checkpoint, as_family, without_pooler
+from spacy_distil.hub.encoders import as_family, without_pooler
 from spacy_distil.hub.heads.head import Run, Setting, initialize, labels_to_config, sigmoid, softmax
 from spacy_distil.hub.labels import read_labels, warn_of_numbers
 from spacy_distil.hub.model import HubFolder, HubModel
@@ -72,7 +72,7 @@ def can_write(pipe: Any) -> bool:
 
 
 def write(pipe: Any, shim: DistilBertShim) -> HubFolder:
-    checkpoint = as_checkpoint(shim)
+    checkpoint = to_checkpoint(shim)
     family = FAMILIES[pipe.model.attrs["activation"]]
     names = SEQUENCE_CLASSIFICATION[family]
     is_multi = isinstance(pipe, MultiLabel_TextCategorizer)

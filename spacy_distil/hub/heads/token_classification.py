@@ -11,9 +11,9 @@ from spacy.language import Language
 from spacy.pipeline import Tagger
 from thinc.api import Model, to_numpy
 
-from spacy_distil.encoder.shim import DistilBertShim
+from spacy_distil.encoder.shim import DistilBertShim, to_checkpoint
 from spacy_distil.errors import CheckpointError
-from spacy_distil.hub.encoders import as_checkpoint, find_encoder, is_encoder, token_rows, without_pooler
+from spacy_distil.hub.encoders import find_encoder, is_encoder, token_rows, without_pooler
 from spacy_distil.hub.heads.head import Run, Setting, initialize, labels_to_config, softmax
 from spacy_distil.hub.labels import are_numbers, read_labels
 from spacy_distil.hub.model import HubFolder, HubModel
@@ -60,7 +60,7 @@ def can_write(pipe: Any) -> bool:
 
 
 def write(pipe: Any, shim: DistilBertShim) -> HubFolder:
-    checkpoint = as_checkpoint(shim)
+    checkpoint = to_checkpoint(shim)
     family = checkpoint.config.model_type
     names = TOKEN_CLASSIFICATION[family]
     return HubFolder(

@@ -22,8 +22,7 @@ from thinc.api import Config, Model, Optimizer, set_dropout_rate
 from thinc.types import Floats2d
 from thinc.util import torch2xp, xp2torch
 
-from spacy_distil.encoder import checkpoint
-from spacy_distil.encoder.model import set_width
+from spacy_distil.encoder.model import read_encoder, write_encoder
 from spacy_distil.encoder.pieces import N_SPECIAL
 from spacy_distil.encoder.tokenizer import PieceTokenizer
 from spacy_distil.errors import ComponentError
@@ -142,8 +141,7 @@ class Seq2Seq(TrainablePipe):
     @property
     def window(self) -> int:
         """The most source pieces that are encoded together, without `[CLS]` and `[SEP]`."""
-        shim = get_encoder(self.model)
-        return min(shim.options.window, shim.encoder.config.max_positions) - N_SPECIAL
+        return get_encoder(self.model).window - N_SPECIAL
 
     # Prediction
 
@@ -314,7 +312,7 @@ class Seq2Seq(TrainablePipe):
         """Write the component: `model.safetensors`, the encoder, and `decoder.safetensors`, each with shape and vocabulary."""
 
         def write_model(model_path: Path) -> None:
-            get_encoder(self.model).to_disk(model_path.with_name(checkpoint.WEIGHTS))
+            write_encoder(self.model.layers[0], model_path.parent)
             get_decoder(self.model).to_disk(model_path.with_name(initialization.WEIGHTS))
 
         writers: dict[str, Callable[[Path], Any]] = {
@@ -327,8 +325,7 @@ class Seq2Seq(TrainablePipe):
         """Read the component. Raises CheckpointError for a file that is missing or damaged."""
 
         def read_model(model_path: Path) -> None:
-            get_encoder(self.model).from_disk(model_path.with_name(checkpoint.WEIGHTS))
-            set_width(self.model.layers[0])
+            read_encoder(self.model.layers[0], model_path.parent)
             get_decoder(self.model).from_disk(model_path.with_name(initialization.WEIGHTS))
 
         readers: dict[str, Callable[[Path], Any]] = {

@@ -8,8 +8,7 @@ from typing import Any
 from spacy.training import Example
 
 from spacy_distil.errors import ComponentError
-from spacy_distil.pipeline.mean_score import MeanScore
-from spacy_distil.pipeline.summarization.rouge import TYPES, find_references, score_best
+from spacy_distil.pipeline.summarization.rouge import find_references, mean_scores, score_best
 
 
 def make_generation_scorer() -> Callable[..., dict[str, Any]]:
@@ -19,7 +18,7 @@ def make_generation_scorer() -> Callable[..., dict[str, Any]]:
 
 def score_texts(examples: Iterable[Example], *, target: str = "translation", **_: Any) -> dict[str, Any]:
     """The scores of what was written, from 0 to 1, over the Docs that have references; none where no Doc has any."""
-    return score_summaries(examples) if target == "summary" else score_translations(examples)
+    return score_abstracts(examples) if target == "summary" else score_translations(examples)
 
 
 def score_translations(examples: Iterable[Example]) -> dict[str, Any]:
@@ -46,14 +45,15 @@ def to_streams(references: Sequence[Sequence[str]]) -> list[list[str | None]]:
     return [[rows[i] if i < len(rows) else None for rows in references] for i in range(n_streams)]
 
 
-def score_summaries(examples: Iterable[Example]) -> dict[str, Any]:
-    """`rouge1_f`, `rouge2_f` and `rougeL_f`, means over Docs."""
+def score_abstracts(examples: Iterable[Example]) -> dict[str, Any]:
+    """`rouge1_f`, `rouge2_f` and `rougeL_f`, means over Docs. One on which the component has not run counts as one without a
+    word."""
     found = [
         score_best(example.predicted._.abstract or "", references, example.reference.lang_)
         for example in examples
         if (references := find_references(example.reference._.summaries))
     ]
-    return {f"{kind}_f": MeanScore.of([scores[kind] for scores in found]) for kind in TYPES} if found else {}
+    return mean_scores(found) if found else {}
 
 
 def _sacrebleu() -> Any:

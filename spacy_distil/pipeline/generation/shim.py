@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from thinc.api import Optimizer
 from thinc.util import get_torch_default_device
 from torch import Tensor
 
 from spacy_distil.encoder import optimizer as fused_optimizer
-from spacy_distil.encoder.checkpoint import METADATA
 from spacy_distil.encoder.loss_scale import LossScale
 from spacy_distil.encoder.packed import Packed
 from spacy_distil.encoder.precision import Precision, resolve_precision
+from spacy_distil.encoder.saved import damaged, read_saved
 from spacy_distil.encoder.storage import Storage, pack, unpack
 from spacy_distil.encoder.tokenizer import PieceTokenizer
 from spacy_distil.encoder.torch_shim import TorchShim
-from spacy_distil.errors import CheckpointError, EncoderError
+from spacy_distil.errors import EncoderError
 from spacy_distil.pipeline.generation.config import DecoderConfig
 from spacy_distil.pipeline.generation.inference import DecoderPlan
 from spacy_distil.pipeline.generation.module import Decoder
@@ -202,31 +200,12 @@ def read_decoder(path: str | Path) -> tuple[Decoder, PieceTokenizer, Storage]:
 
     RAISES: CheckpointError for a file that is missing, damaged, or of another kind.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get(METADATA, "{}"))
-            weights = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-    except FileNotFoundError:
-        raise CheckpointError(f"There is no file {str(path)!r}. Copy the pipeline again.") from None
-    except (SafetensorError, ValueError) as error:
-        raise _damaged(path, error) from None
-    version = about.get("format") if isinstance(about, dict) else about
-    if version not in (FORMAT, ROUNDED_FORMAT):
-        raise CheckpointError(
-            f"{str(path)!r} is of the format {version!r}, and this version of spacy-distil reads decoders of {FORMAT!r} and "
-            f"{ROUNDED_FORMAT!r}."
-        )
+    weights, about = read_saved(path, (FORMAT, ROUNDED_FORMAT))
     try:
         with torch.device("meta"):
             decoder = Decoder(DecoderConfig.from_dict(about["config"]))
         decoder.load_state_dict(unpack(weights), assign=True)
-        storage: Storage = "bfloat16" if version == ROUNDED_FORMAT else "float32"
+        storage: Storage = "bfloat16" if about["format"] == ROUNDED_FORMAT else "float32"
         return decoder, PieceTokenizer.from_dict(about["tokenizer"]), storage
     except Exception as error:  # tokenizers raises bare Exception
-        raise _damaged(path, error) from None
-
-
-def _damaged(path: str | Path, error: Exception) -> CheckpointError:
-    return CheckpointError(
-        f"{str(path)!r} is truncated or damaged ({type(error).__name__}: {error}). Copy the pipeline again."
-    )
+        raise damaged(path, error) from None

@@ -24,7 +24,7 @@ from thinc.util import xp2torch
 
 from spacy_distil.drafts import new_file
 from spacy_distil.encoder.checkpoint import read_safetensors
-from spacy_distil.encoder.model import get_shim, set_width
+from spacy_distil.encoder.model import get_shim, read_encoder, write_encoder
 from spacy_distil.encoder.shim import DistilBertShim
 from spacy_distil.encoder.tokenizer import PieceTokenizer
 from spacy_distil.errors import ComponentError
@@ -32,7 +32,7 @@ from spacy_distil.pipeline.masked_lm.masking import Ints1d, Ints2d, choose_masks
 from spacy_distil.pipeline.masked_lm.model import PARAMETERS, cross_entropy
 
 EXTENSION = "masks"
-ENCODER, HEAD = "model.safetensors", "head.safetensors"
+HEAD = "head.safetensors"
 SCORED_AT_ONCE = 16  # texts
 MASKS_AT_ONCE = 256  # each has a score for every piece of the vocabulary
 
@@ -158,9 +158,8 @@ class MaskedLanguageModel(TrainablePipe):
         return self.model.predict(self._query(ids, positions))
 
     def _query(self, ids: Sequence[Ints1d], positions: Sequence[Ints1d]) -> Any:
-        options = self.shim.options
-        window = min(options.window, self.shim.encoder.config.max_positions)
-        return make_query(ids, positions, self.tokenizer, window=window, overlap=options.overlap)
+        shim = self.shim
+        return make_query(ids, positions, shim.tokenizer, window=shim.window, overlap=shim.options.overlap)
 
     # Training
 
@@ -258,7 +257,7 @@ class MaskedLanguageModel(TrainablePipe):
         util.to_disk(path, writers, exclude)
 
     def _write_model(self, path: Path) -> None:
-        self.shim.to_disk(path.with_name(ENCODER))
+        write_encoder(self.model.layers[0], path.parent)
         weights = {name: xp2torch(self.model.get_param(name)).cpu().contiguous() for name in PARAMETERS}
         with new_file(path.with_name(HEAD)) as draft:
             safetensors.torch.save_file(weights, draft)
@@ -273,8 +272,7 @@ class MaskedLanguageModel(TrainablePipe):
         return self
 
     def _read_model(self, path: Path) -> None:
-        self.shim.from_disk(path.with_name(ENCODER))
-        set_width(self.model.layers[0])
+        read_encoder(self.model.layers[0], path.parent)
         for name, value in read_safetensors(path.with_name(HEAD)).items():
             self.model.set_param(name, self.model.ops.asarray(value.numpy()))  # type: ignore[arg-type]
 

@@ -22,7 +22,7 @@ from spacy.vocab import Vocab
 from thinc.api import Config, Model, Optimizer, set_dropout_rate, to_numpy
 from thinc.types import Floats2d
 
-from spacy_distil.encoder.model import get_shim, set_width
+from spacy_distil.encoder.model import get_shim, read_encoder, write_encoder
 from spacy_distil.encoder.sequences import Sequences
 from spacy_distil.encoder.shim import DistilBertShim
 from spacy_distil.encoder.tokenizer import PieceTokenizer
@@ -44,7 +44,6 @@ from spacy_distil.pipeline.question_answering.spans import find_spans
 from spacy_distil.pipeline.question_answering.windows import Windows, make_windows
 from spacy_distil.pipeline.references import register_references
 
-WEIGHTS = "model.safetensors"
 INITIAL_SAMPLE = 100  # examples that are looked at before training
 
 default_model_config = """
@@ -312,21 +311,16 @@ class QuestionAnswering(TrainablePipe):
         """Write the component: `model.safetensors` with the encoder's weights, config and tokenizer, and `head`."""
         writers: dict[str, Callable[[Path], Any]] = {
             "vocab": lambda p: self.vocab.to_disk(p, exclude=exclude),
-            "model": lambda p: self.shim.to_disk(p.with_name(WEIGHTS)),
+            "model": lambda p: write_encoder(self.model.get_ref("encoder"), p.parent),
             "head": lambda p: self.model.get_ref("output_layer").to_disk(p),
         }
         util.to_disk(path, writers, exclude)
 
     def from_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> QuestionAnswering:
         """Read the component. Raises CheckpointError for weights that are missing or damaged."""
-
-        def read_model(model_path: Path) -> None:
-            self.shim.from_disk(model_path.with_name(WEIGHTS))
-            set_width(self.model.get_ref("encoder"))
-
         readers: dict[str, Callable[[Path], Any]] = {
             "vocab": lambda p: self.vocab.from_disk(p, exclude=exclude),
-            "model": read_model,
+            "model": lambda p: read_encoder(self.model.get_ref("encoder"), p.parent),
             "head": lambda p: self.model.get_ref("output_layer").from_disk(p),
         }
         util.from_disk(path, readers, exclude)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, lru_cache
 from typing import Any
 
@@ -32,6 +32,11 @@ def score_best(prediction: str, references: Sequence[str], lang: str) -> dict[st
     return max((score(prediction, reference, lang) for reference in references), key=lambda scores: scores["rouge1"])
 
 
+def mean_scores(scored: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """`rouge1_f`, `rouge2_f` and `rougeL_f`, the means of what `score_best` gives for some texts; None where there are none."""
+    return {f"{kind}_f": MeanScore.of([scores[kind] for scores in scored]) for kind in TYPES}
+
+
 def score_summaries(examples: Iterable[Example], **_: Any) -> dict[str, Any]:
     """The mean over the Docs that have reference summaries: `rouge1_f`, `rouge2_f`, `rougeL_f`, from 0 to 1; None where no
     Doc has any, or the component has not run."""
@@ -40,7 +45,7 @@ def score_summaries(examples: Iterable[Example], **_: Any) -> dict[str, Any]:
         summary, references = example.predicted._.summary, find_references(example.reference._.summaries)
         if summary is not None and references:
             found.append(score_best(" ".join(span.text for span in summary), references, example.reference.lang_))
-    return {f"{kind}_f": MeanScore.of([scores[kind] for scores in found]) for kind in TYPES}
+    return mean_scores(found)
 
 
 def make_summary_scorer() -> Callable[..., dict[str, Any]]:
