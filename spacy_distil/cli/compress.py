@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from spacy.cli._util import Arg, Opt, import_code, setup_gpu
+from spacy.cli._util import Arg, Opt, import_code, setup_gpu, show_validation_error
 from wasabi import msg
 
 from spacy_distil.cli import distil
-from spacy_distil.cli.import_ import check_free
+from spacy_distil.cli.outputs import check_free
 from spacy_distil.cli.train import read_overrides, train
 
 if TYPE_CHECKING:
@@ -84,7 +84,8 @@ def compress_cli(
     import_code(code_path)
     setup_gpu(use_gpu)
     spacy.util.fix_random_seed(0)  # some losses mask at random
-    config = Config() if config_path is None else spacy.util.load_config(config_path, interpolate=False)
+    with show_validation_error(config_path):
+        config = Config() if config_path is None else spacy.util.load_config(config_path, interpolate=False)
     given = {
         "speedup": speedup,
         "size": size,

@@ -25,19 +25,20 @@ class Stopwatch:
         self.whole = whole
         lengths = [measure.count_words(whole, [text]) for text in texts[:WORDS]]
         n_texts = sum(total < WORDS for total in accumulate(lengths)) + 1
-        self.texts = list(texts[:n_texts])
+        self.texts, self.words = list(texts[:n_texts]), sum(lengths[:n_texts])
+        measure.time_pipe(whole, self.texts)  # warm up
         self.middle = sorted(self.texts, key=len)[len(self.texts) // 2]
 
     def measure(self, nlp: Language, folder: Path) -> Cost:
         """The cost of a pipeline that is saved in a folder."""
-        speeds: dict[str, list[float]] = {"whole": [], "own": []}
-        for _ in range(ROUNDS):
-            for name, timed in (("whole", self.whole), ("own", nlp)):
-                speeds[name].append(measure.words_per_second(timed, self.texts, repeats=1))
+        measure.time_pipe(nlp, self.texts)  # warm up
+        rounds = [
+            (measure.time_pipe(self.whole, self.texts), measure.time_pipe(nlp, self.texts)) for _ in range(ROUNDS)
+        ]
         return Cost(
             parameters=measure.count_parameters(nlp),
             disk=measure.size_on_disk(folder),
-            words_per_second=median(speeds["own"]),
-            speedup=median(speeds["own"]) / median(speeds["whole"]),
+            words_per_second=self.words / median(own for _, own in rounds),
+            speedup=1.0 if nlp is self.whole else median(whole / own for whole, own in rounds),
             latency=measure.latency(nlp, self.middle, calls=CALLS),
         )

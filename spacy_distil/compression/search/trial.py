@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-
-import srsly
 
 from spacy_distil.compression.search.settings import Limits
 from spacy_distil.compression.search.shapes import Shape
@@ -49,14 +47,11 @@ class Trial:
 
     def write(self, path: Path) -> None:
         with new_file(path) as draft:
-            srsly.write_json(draft, asdict(self))
+            draft.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf8")
 
     @classmethod
     def read(cls, path: Path) -> Trial:
-        return cls.from_dict(srsly.read_json(path))
-
-    @classmethod
-    def from_dict(cls, about: Any) -> Trial:
+        about = json.loads(path.read_text(encoding="utf8"))
         return cls(**{**about, "shape": Shape(**about["shape"]), "cost": Cost(**about["cost"])})
 
     def is_inside(self, limits: Limits) -> bool:

@@ -31,7 +31,7 @@ from spacy.training import Example
 from thinc.api import Config
 from thinc.util import get_torch_default_device
 
-from spacy_distil.compression.encoders import find_encoders, to_checkpoint
+from spacy_distil.compression.encoders import find_encoders
 from spacy_distil.compression.errors import CompressionError
 from spacy_distil.compression.labels import with_own_labels
 from spacy_distil.compression.quantization import quantize
@@ -48,6 +48,7 @@ from spacy_distil.distillation.teacher import Teacher, load_teacher
 from spacy_distil.drafts import new_file, new_folder
 from spacy_distil.encoder.int8 import has_int8_products
 from spacy_distil.encoder.precision import resolve_precision
+from spacy_distil.encoder.shim import to_checkpoint
 from spacy_distil.evaluation.sources import texts_with_questions
 
 WHOLE = "whole"
@@ -104,17 +105,15 @@ class Workshop:
 
     def measure_shape(self, shape: Shape) -> list[Cost]:
         """What it costs in each precision, before any training: whichever heads and neurons stay, it costs the same."""
-        file = self.folder / "costs.json"
+        file, name = self.folder / "costs.json", f"{self._start.name} {shape.name}"
         known: dict[str, Any] = srsly.read_json(file) if file.exists() else {}
-        name = f"{self._start.name} {shape.name}"
-        costs = {precision: Cost(**cost) for precision, cost in known.get(name, {}).items()}
-        if not set(self.precisions) <= costs.keys():
+        if not set(self.precisions) <= known.get(name, {}).keys():
             self._progress(f"Timing {shape.name}")
-            costs = self._time(shape)
-            known[name] = {precision: vars(cost) for precision, cost in costs.items()}
+            timed = {precision: vars(cost) for precision, cost in self._time(shape).items()}
             with new_file(file) as draft:
-                srsly.write_json(draft, known)
-        return [costs[precision] for precision in self.precisions]
+                srsly.write_json(draft, {**known, name: timed})
+            known = srsly.read_json(file)
+        return [Cost(**known[name][precision]) for precision in self.precisions]
 
     def try_shape(self, shape: Shape) -> list[Trial]:
         """Make a shape and train it, and score it in each precision, after the whole layers that it is made from."""

@@ -1,0 +1,120 @@
+"""`python -m spacy distil compress`, as the command line calls it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import spacy
+
+from spacy_distil.distillation.teacher import load_teacher
+from tests.cli.test_import import run, says
+from tests.compression.conftest import nlp
+from tests.compression.search.test_workshop import labelled, no_teacher_is_kept, pipeline
+from tests.pipeline.conftest import build
+
+__all__ = ["build", "labelled", "nlp", "no_teacher_is_kept", "pipeline"]
+STEPS = ("--training.max_steps", "2", "--training.eval_frequency", "2", "--training.optimizer.learn_rate", "0.01")
+
+
+@pytest.fixture
+def compress(pipeline, labelled, tmp_path):
+    def compress(*options: object):
+        return run(
+            "compress", pipeline, labelled, tmp_path / "out", "--dev", labelled, "-p", "auto,bfloat16", *STEPS, *options
+        )
+
+    return compress
+
+
+def test_distil_prune_and_round_are_one_command(compress, tmp_path):
+    result = compress("--layers", "2", "--compute", "0.5", "--vocabulary")
+    assert result.exit_code == 0, result.output
+    says(result, "Trials", "whole", "2-layers-50-bfloat16", "pipelines were made")
+    out = tmp_path / "out"
+    assert {"model-best", "report.html", "report.json", "report.md", "pareto.png"} <= {p.name for p in out.iterdir()}
+    best = spacy.load(out / "model-best")
+    assert len(best.get_pipe("distilbert").shim.encoder.config.layers) == 2
+    assert best("The film was great.").cats
+
+
+def test_a_target_that_is_reached(compress, tmp_path):
+    result = compress("--size", "250kB", "--max-drop", "90", "--trials", "2")
+    assert result.exit_code == 0, result.output
+    says(result, "Inside the limits")
+    about = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf8"))
+    chosen = next(trial for trial in about["trials"] if trial["name"] == about["chosen"])
+    assert chosen["cost"]["disk"] <= 250_000
+    shim = spacy.load(tmp_path / "out" / "model-best").get_pipe("distilbert").shim
+    assert len(shim.encoder.config.layers) == chosen["shape"]["layers"]
+
+
+def test_a_target_out_of_reach_ends_with_the_nearest(compress, tmp_path):
+    result = compress("--size", "1kB", "--no-plot")
+    assert result.exit_code == 1
+    says(result, "No pipeline is inside the limits. Nearest: nothing could be tried.")
+    assert not (tmp_path / "out" / "model-best").exists()
+    assert not (tmp_path / "out" / "pareto.png").exists()
+    result = compress("--resume", "--vocabulary", "--layers", "1", "--compute", "1", "--speedup", "1000")
+    assert result.exit_code == 1
+    says(result, "Nearest: 1-layer")
+
+
+def test_a_second_run_needs_resume_and_does_not_train_again(compress, tmp_path):
+    assert compress("--layers", "1", "--compute", "1").exit_code == 0
+    refused = compress("--layers", "1", "--compute", "1")
+    assert refused.exit_code == 1
+    says(refused, "is there already")
+    load_teacher.cache_clear()
+    again = compress("--layers", "1,2", "--compute", "1", "--resume")
+    assert again.exit_code == 0, again.output
+    assert "Making 1-layer" not in again.output
+    says(again, "Making 2-layers")
+    fresh = compress("--layers", "1", "--compute", "1", "--force")
+    says(fresh, "Making 1-layer")
+    assert not (tmp_path / "out" / "trials" / "2-layers").exists()
+
+
+def test_a_config_holds_what_the_options_may_overrule(compress, tmp_path):
+    config = tmp_path / "compression.cfg"
+    config.write_text(
+        '[compression]\nlayers = [2]\ncompute = [1.0]\nprecisions = ["bfloat16"]\n\n'
+        "[distillation]\ntemperature = 3.0\n\n[training]\nseed = 7\n",
+        encoding="utf8",
+    )
+    result = compress("--config", config, "--layers", "1")
+    assert result.exit_code == 0, result.output
+    says(result, "1-layer-bfloat16")
+    assert "2-layers" not in result.output
+    search = json.loads((tmp_path / "out" / "search.json").read_text(encoding="utf8"))
+    assert "temperature = 3.0" in search["config"]
+    assert spacy.load(tmp_path / "out" / "model-best").config["training"]["seed"] == 7
+    assert spacy.load(tmp_path / "out" / "model-best").config["training"]["max_steps"] == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ((), "There is no target"),
+        (("--size", "large"), "write it as in 40MB"),
+        (("--layers", "two", "--compute", "1"), "Name numbers with commas between."),
+        (("--layers", "12", "--compute", "1"), "the pipeline's encoder has 4 layers"),
+        (("--max-drop", "1", "--tries", "3"), "Overrides have a dot"),
+        (("--max-drop", "1", "-p", "int4"), "'int4' is not known"),
+    ],
+)
+def test_what_can_not_be_done_is_said_before_anything_is_written(compress, options, words, tmp_path):
+    result = compress(*options)
+    assert result.exit_code == 1
+    says(result, words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_pipeline_and_no_corpus(pipeline, tmp_path):
+    result = run("compress", tmp_path / "none", tmp_path / "none.txt", tmp_path / "out", "--max-drop", "1")
+    assert result.exit_code == 1
+    says(result, "is no pipeline")
+    result = run("compress", pipeline, Path(tmp_path / "none.txt"), tmp_path / "out", "--max-drop", "1")
+    assert result.exit_code == 1
+    says(result, "none.txt")

@@ -1,0 +1,108 @@
+"""Which shapes a search trains, on formulas for what they cost and lose."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from spacy_distil.compression.search.settings import Limits, Settings
+from spacy_distil.compression.search.shapes import WIDTHS, Shape
+from spacy_distil.compression.search.strategy import find_widest, search
+from spacy_distil.compression.search.trial import find_best
+from tests.compression.search.trials import FormulaTries
+
+DEPTHS = [6, 4, 3, 2]
+
+
+@pytest.mark.parametrize("speedup", [1.0, 1.7, 2.0, 3.0, 7.5, 14.0])
+def test_the_widest_is_the_largest_that_is_fast_enough(speedup):
+    tries = FormulaTries()
+    found = find_widest(tries, 3, WIDTHS, Limits(speedup=speedup))
+    enough = [width for width in WIDTHS if 1.5 / (0.5 * width) >= 1.03 * speedup]
+    assert found == enough[0]
+    assert len(tries.measured) <= math.ceil(math.log2(len(WIDTHS) + 1))
+
+
+def test_there_is_none_where_the_narrowest_is_too_slow():
+    assert find_widest(FormulaTries(), 6, WIDTHS, Limits(speedup=1000)) is None
+
+
+def test_without_a_limit_for_the_score_each_depth_is_trained_once_at_the_wanted_speed():
+    tries = FormulaTries(flat=0.5)
+    trials = search(tries, Settings(speedup=3.0, trials=20), DEPTHS)
+    best = find_best(trials, Limits(speedup=3.0))
+    assert best is not None
+    assert best.cost.speedup >= 3.0
+    assert best.shape.layers == 6  # flat shapes lose more here
+    assert {shape.layers for shape in tries.trained} == set(DEPTHS)
+    assert len(tries.trained) == len(set(tries.trained)) <= 7
+
+
+def test_the_score_may_drop_so_it_goes_on_to_the_fastest_that_is_good_enough():
+    limits = Limits(speedup=2.0, max_drop=5.0)
+    tries = FormulaTries(flat=0.2)
+    trials = search(tries, Settings(speedup=2.0, max_drop=5.0, trials=20), DEPTHS)
+    best = find_best(trials, limits)
+    assert best is not None
+    # No other width of the same depth would have been both faster and good enough.
+    for width in WIDTHS:
+        shape = Shape(best.shape.layers, width)
+        if tries.drop(shape) + 0.1 <= 5.0:
+            assert width >= best.shape.compute
+
+
+def test_a_drop_alone_is_a_target():
+    tries = FormulaTries()
+    trials = search(tries, Settings(max_drop=3.0, trials=20), DEPTHS)
+    best = find_best(trials, Limits(max_drop=3.0))
+    assert best is not None
+    assert best.cost.speedup > 2.5
+    assert best.drop <= 3.0
+
+
+def test_the_smallest_is_wanted_where_only_the_size_is_limited():
+    limits = Limits(size=15e6, max_drop=8.0)
+    trials = search(FormulaTries(), Settings(size="15MB", max_drop=8.0, trials=20), DEPTHS)
+    best = find_best(trials, limits)
+    assert best is not None
+    inside = [trial for trial in trials if trial.is_inside(limits)]
+    assert best.cost.disk == min(trial.cost.disk for trial in inside)
+    assert len({trial.shape.layers for trial in trials}) > 1
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 5])
+def test_no_more_trainings_than_asked_for(most):
+    tries = FormulaTries()
+    search(tries, Settings(speedup=4.0, max_drop=9.0, trials=most), DEPTHS)
+    assert 1 <= len(tries.trained) <= most
+
+
+def test_the_most_balanced_shape_comes_first():
+    tries = FormulaTries()
+    search(tries, Settings(speedup=6.0, trials=2), DEPTHS)
+    assert tries.trained == [Shape(3), Shape(3, 0.4)]
+
+
+def test_one_that_turns_out_slower_than_timed_is_made_narrower():
+    limits = Limits(speedup=3.0)
+    tries = FormulaTries(slower=0.9)
+    trials = search(tries, Settings(speedup=3.0, trials=20), [3])
+    assert find_best(trials, limits) is not None
+    assert len({trial.shape.compute for trial in trials} - {1.0}) == 1
+    assert search(FormulaTries(slower=0.01), Settings(speedup=3.0, trials=4), [3])  # it ends
+
+
+def test_a_speed_that_no_shape_has_ends_without_training():
+    tries = FormulaTries()
+    assert search(tries, Settings(speedup=1000.0), DEPTHS) == []
+    assert tries.trained == []
+
+
+def test_a_grid_is_tried_as_it_is():
+    tries = FormulaTries()
+    trials = search(tries, Settings(layers=[4, 2], compute=[0.5, 0.25]), [4, 2])
+    assert {trial.shape for trial in trials} == {
+        Shape(layers, compute) for layers in (4, 2) for compute in (1.0, 0.5, 0.25)
+    }
+    assert tries.measured == []
