@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
 from pathlib import Path
 from statistics import median
 
@@ -13,7 +12,8 @@ from spacy_distil.compression.search.trial import Cost
 from spacy_distil.evaluation import measure
 
 ROUNDS = 3
-WORDS = 5_000
+SECONDS = 1.5  # of a round, for the whole pipeline
+FIRST = 16  # texts by which it is found how many take so long
 CALLS = 15  # of the text by which latency is measured
 
 
@@ -21,17 +21,17 @@ class Stopwatch:
     """Times pipelines on the same texts, each in turn with the whole one, so that what else the machine does meets both."""
 
     def __init__(self, whole: Language, texts: Sequence[str]) -> None:
-        """texts: the first of them, up to WORDS words, are timed."""
+        """texts: the first of them are timed, as many as take about SECONDS."""
         self.whole = whole
-        lengths = [measure.count_words(whole, [text]) for text in texts[:WORDS]]
-        n_texts = sum(total < WORDS for total in accumulate(lengths)) + 1
-        self.texts, self.words = list(texts[:n_texts]), sum(lengths[:n_texts])
-        measure.time_pipe(whole, self.texts)  # warm up
+        measure.time_pipe(whole, texts[:FIRST])  # warm up
+        each = measure.time_pipe(whole, texts[:FIRST]) / len(texts[:FIRST])
+        self.texts = list(texts[: max(FIRST, round(SECONDS / each))])
+        self.words = measure.count_words(whole, self.texts)
         self.middle = sorted(self.texts, key=len)[len(self.texts) // 2]
 
     def measure(self, nlp: Language, folder: Path) -> Cost:
         """The cost of a pipeline that is saved in a folder."""
-        measure.time_pipe(nlp, self.texts)  # warm up
+        measure.time_pipe(nlp, self.texts[:FIRST])  # warm up
         rounds = [
             (measure.time_pipe(self.whole, self.texts), measure.time_pipe(nlp, self.texts)) for _ in range(ROUNDS)
         ]

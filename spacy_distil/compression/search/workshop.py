@@ -62,7 +62,7 @@ Train = Callable[[Path, Path, bool], Any]
 class Workshop:
     """Makes the pipelines of a search and measures them. What it finds done in its folder, it does not do again.
 
-    whole: the pipeline that is made smaller, and that teaches all that are made of it.
+    whole: the pipeline that is made smaller. It teaches all that are made of it, without the word pieces that they lack too.
     """
 
     def __init__(
@@ -168,8 +168,9 @@ class Workshop:
             self._make_config(nlp, untrained).to_disk(draft / NAME, interpolate=False)
 
     def _make_config(self, nlp: Language, untrained: Path) -> Config:
-        """By which it learns from the whole pipeline. All trainings ask for the same answers: they are kept."""
-        config = make_retraining_config(nlp, pipeline=str(untrained), teacher=self.pipeline)
+        """By which it learns from the pipeline that all are made from, which has the same word pieces. All trainings ask for
+        the same answers: they are kept."""
+        config = make_retraining_config(nlp, pipeline=str(untrained), teacher=str(self._start))
         reader = {"@readers": "spacy-distil.TextCorpus.v1"}
         held_out = 0.0 if self.dev else self.settings.held_out
         config["corpora"]["train"] = {**reader, "path": self.corpus, "held_out": held_out}
