@@ -26,7 +26,7 @@ def configure(
     distilled: Annotated[
         Path | None, typer.Option(help="Where to write the config of the student with a teacher")
     ] = None,
-    block: Annotated[Path, typer.Option(help="The block [distillation] of that")] = Path("configs/distillation.cfg"),
+    block: Annotated[Path, typer.Option(help="What is added to that, [distillation] among it")] = Path("configs/distillation.cfg"),
     trained: Annotated[
         str, typer.Option(help="Where the trained teacher will be: its encoder is that student's start")
     ] = "",
@@ -45,7 +45,7 @@ def configure(
     write(student, config)
     if distilled is not None:
         encoder.update(name=trained, sha256=None)
-        config = Config({**config, **load_config(block)})
+        config = Config(config).merge(load_config(block))
         config["distillation"]["teacher"] = trained
         write(distilled, config)
     msg.info(f"{checkpoint}: {n_layers} layers, of which the student keeps {encoder['layers']}")

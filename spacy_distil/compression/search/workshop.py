@@ -94,13 +94,19 @@ class Workshop:
             if not 1 <= layers <= self.depth:
                 raise CompressionError(f"layers = {layers}: the pipeline's encoder has {self.depth} layers.")
         self.precisions = choose_precisions(settings)
-        self._check_same()
         self._held_out = folder / "held_out.spacy"
-        if not self._held_out.exists():
-            self._write_held_out()
-        examples = self._read_held_out(self.whole)
-        self._stopwatch = Stopwatch(self.whole, texts_with_questions(self.whole, examples))
-        self.base = self._try(WHOLE, self._whole_path, None, Shape(self.depth), "auto")
+        is_new = not folder.exists()
+        try:
+            self._check_same()
+            if not self._held_out.exists():
+                self._write_held_out()
+            examples = self._read_held_out(self.whole)
+            self._stopwatch = Stopwatch(self.whole, texts_with_questions(self.whole, examples))
+            self.base = self._try(WHOLE, self._whole_path, None, Shape(self.depth), "auto")
+        except BaseException:
+            if is_new:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
 
     # What is tried
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 from thinc.api import Config
@@ -68,3 +69,8 @@ def test_layers_and_compute_together_are_a_grid_and_need_no_target():
     settings = Settings.from_block({"layers": [3], "compute": [0.5]})
     assert settings.is_grid
     assert settings.limits.are_open
+
+
+def test_the_docs_show_the_block_as_it_is():
+    docs = Path(__file__).parents[3] / "docs" / "compression.md"
+    assert DOCUMENTED.strip() in docs.read_text(encoding="utf8")

@@ -244,3 +244,23 @@ def test_a_corpus_that_gives_no_score(make, nlp, pipeline, tmp_path):
     nlp.to_disk(pipeline)
     with pytest.raises(CompressionError, match=r"no score that has a weight.*ents_f"):
         make()
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_can_be_pruned_on_the_way(pipeline, labelled, trainer, tmp_path):
+    pruning = {"sparsity": 0.5, "method": "magnitude", "begin": 0, "end": 2, "every": 1}
+    callback = {"@callbacks": "spacy-distil.attach_pruning.v1"}
+    workshop = Workshop(
+        tmp_path / "out",
+        pipeline,
+        labelled,
+        Settings.from_block({"layers": [2], "compute": [1.0], "precisions": ["auto", "bfloat16"]}),
+        train=trainer,
+        dev=labelled,
+        config=Config({"training": {**STEPS["training"], "before_update": callback}, "pruning": pruning}),
+    )
+    auto, half = workshop.try_shape(Shape(2))
+    for trial in (auto, half):
+        weight = spacy.load(trial.folder).get_pipe("distilbert").shim.encoder.layers[0].ffn.lin1.weight
+        assert float((weight == 0).float().mean()) == pytest.approx(0.5, abs=0.01)
+    assert half.cost.disk < auto.cost.disk < workshop.base.cost.disk
