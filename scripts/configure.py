@@ -26,7 +26,9 @@ def configure(
     distilled: Annotated[
         Path | None, typer.Option(help="Where to write the config of the student with a teacher")
     ] = None,
-    block: Annotated[Path, typer.Option(help="What is added to that, [distillation] among it")] = Path("configs/distillation.cfg"),
+    block: Annotated[Path, typer.Option(help="What is added to that, [distillation] among it")] = Path(
+        "configs/distillation.cfg"
+    ),
     trained: Annotated[
         str, typer.Option(help="Where the trained teacher will be: its encoder is that student's start")
     ] = "",

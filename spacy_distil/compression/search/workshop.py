@@ -53,7 +53,9 @@ from spacy_distil.evaluation.sources import texts_with_questions
 
 WHOLE = "whole"
 CALIBRATED = 400  # texts
-HIDDEN_WEIGHT = 1.0  # unless the config says another: what is left of an encoder learns the whole one's hidden states too
+HIDDEN_WEIGHT = (
+    1.0  # unless the config says another: what is left of an encoder learns the whole one's hidden states too
+)
 MODEL, UNTRAINED, TRAINING = "model", "untrained", "training"
 
 Train = Callable[[Path, Path, bool], Any]
@@ -186,7 +188,9 @@ class Workshop:
         config[DISTILLATION]["cache"]["folder"] = str(self.folder / "cache")
         if sum(hasattr(pipe, "listening_components") for _, pipe in nlp.components) == 1:
             config[DISTILLATION]["hidden"]["weight"] = HIDDEN_WEIGHT
-        config[DISTILLATION]["states_weight"] = HIDDEN_WEIGHT / 10  # of questions, whose losses are as many as their pieces
+        config[DISTILLATION]["states_weight"] = (
+            HIDDEN_WEIGHT / 10
+        )  # of questions, whose losses are as many as their pieces
         return config.merge(self.config)
 
     def _round(self, made: Path, precision: str, target: Path) -> None:
