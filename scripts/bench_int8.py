@@ -84,8 +84,8 @@ def contenders(shim: Any, folder: Path, docs: Sequence[Any], calibration: Sequen
     yield f"spacy-distil, auto ({str(dtype).removeprefix('torch.')})", packed(InferencePlan(encoder, dtype))
     with shim.calibrate():
         shim.predict(docs)
-    for name, ranges in (("dynamic", None), ("static", shim.input_ranges)):
-        yield f"spacy-distil, int8 {name}", packed(InferencePlan(encoder, dtype, int8_products(ranges, dtype)))
+    for name, seen in (("dynamic", None), ("static", shim.calibration)):
+        yield f"spacy-distil, int8 {name}", packed(InferencePlan(encoder, dtype, int8_products(seen, dtype)))
     yield "transformers, float32", padded(transformers_model(folder))
     if find_spec("torchao"):
         yield "torchao, int8 dynamic", padded(torchao_model(folder))

@@ -24,7 +24,7 @@ Rounding = Literal["int8", "bfloat16"]
 
 @dataclass(frozen=True)
 class Quantized:
-    """error: the most that rounding has changed a weight by. calibrated: whether the inputs of products have ranges."""
+    """error: the most that rounding has changed a weight by. calibrated: whether texts have shown how to round inputs."""
 
     error: float
     calibrated: bool
@@ -46,19 +46,18 @@ def quantize(nlp: Language, storage: Rounding, examples: Sequence[Example] = ())
     encoders = find_encoders(nlp)
     if storage == "int8":
         resolve_precision("int8", torch.device("cpu"))
+    with ExitStack() as stack:
+        for shim in encoders.values():
+            stack.enter_context(shim.calibrate())
+        for _ in nlp.pipe(_read(examples)):
+            pass
     errors = {name: shim.round_to(storage) for name, shim in encoders.items()}
     for _, pipe in nlp.components:
         if isinstance(pipe, Seq2Seq):
             get_decoder(pipe.model).round_to_bfloat16()
-    if examples:
-        with ExitStack() as stack:
-            for shim in encoders.values():
-                stack.enter_context(shim.calibrate())
-            for _ in nlp.pipe(_read(examples)):
-                pass
     if storage == "int8":
         set_precision(nlp, "int8")
-    return {name: Quantized(errors[name], shim.input_ranges is not None) for name, shim in encoders.items()}
+    return {name: Quantized(errors[name], shim.calibration is not None) for name, shim in encoders.items()}
 
 
 def _read(examples: Sequence[Example]) -> Iterator[Doc]:

@@ -63,7 +63,7 @@ def keep_parts(checkpoint: Checkpoint, parts: Parts) -> Checkpoint:
         layer = {name[len(prefix) :]: value for name, value in checkpoint.weights.items() if name.startswith(prefix)}
         for name, value in _keep_part(layer, part, checkpoint.config.head_width).items():
             weights[f"transformer.layer.{new}.{name}"] = value
-    return replace(checkpoint, config=shape_of(checkpoint.config, parts), weights=weights, input_ranges=None)
+    return checkpoint.reshaped(shape_of(checkpoint.config, parts), weights)
 
 
 def shape_of(config: EncoderConfig, parts: Parts) -> EncoderConfig:

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from spacy_distil.drafts import new_folder
 from spacy_distil.encoder import sparse
+from spacy_distil.encoder.calibration import Calibration
 from spacy_distil.encoder.config import EncoderConfig
-from spacy_distil.encoder.inference import Products
 from spacy_distil.encoder.module import DistilBertEncoder
 from spacy_distil.encoder.saved import METADATA, damaged, read_saved
 from spacy_distil.encoder.storage import Storage, unpack
@@ -41,7 +41,6 @@ FORMAT, SPARSE_FORMAT, ROUNDED_FORMAT = "1", "2", "3"
 """Of a saved component's weights: as they are; with matrices that are sparse; rounded, and perhaps sparse too."""
 NEEDS = {SPARSE_FORMAT: "0.2.0", ROUNDED_FORMAT: "0.3.0"}
 """The version of the package that reads a format."""
-RANGES = "input_ranges"
 PIPELINE_CONFIG = "config.cfg"
 
 # BERT's name of each part of a layer, and DistilBERT's.
@@ -66,7 +65,7 @@ class Checkpoint:
 
     sparse: the encoder was pruned, and the zeros in its matrices are there to stay.
     storage: what the weights are exact in, as the file from which they come holds them.
-    input_ranges: (layers, products of a layer, low and high) of the inputs of its matrix products, where these were calibrated.
+    calibration: how the inputs of its matrix products are rounded, where that was calibrated.
     """
 
     config: EncoderConfig
@@ -74,13 +73,19 @@ class Checkpoint:
     tokenizer: PieceTokenizer
     sparse: bool = False
     storage: Storage = "float32"
-    input_ranges: Tensor | None = None
+    calibration: Calibration | None = None
 
     def build(self) -> DistilBertEncoder:
         with torch.device("meta"):
             encoder = DistilBertEncoder(self.config)
         encoder.load_state_dict(self.weights, assign=True)
         return encoder.requires_grad_(True)
+
+    def reshaped(self, config: EncoderConfig, weights: dict[str, Tensor]) -> Checkpoint:
+        """With parts of its weights. It has to be calibrated again, and without the powers of two that belong to a calibration
+        its weights are exact in float32 alone."""
+        storage = self.storage if self.calibration is None else "float32"
+        return replace(self, config=config, weights=weights, storage=storage, calibration=None)
 
 
 def load_checkpoint(
@@ -212,9 +217,7 @@ def read_component(path: str | Path) -> Checkpoint:
         shapes = _shapes(config)
         is_sparse = about["format"] == SPARSE_FORMAT or about.get("sparse", False)
         storage = about.get("storage", "float32")
-        input_ranges = weights.pop(RANGES, None)
-        if input_ranges is not None:
-            _check_ranges(input_ranges, config)
+        calibration = Calibration.pop(weights, config)
         if is_sparse:
             weights = sparse.restore(weights, shapes)
         if storage not in get_args(Storage):
@@ -222,15 +225,11 @@ def read_component(path: str | Path) -> Checkpoint:
         weights = unpack(weights)
         if {key: value.shape for key, value in weights.items()} != shapes:
             raise ValueError("its tensors are not those of its config")
+        if calibration is not None:
+            weights = calibration.divided(weights)
     except Exception as error:  # tokenizers raises bare Exception
         raise damaged(path, error) from None
-    return Checkpoint(config, weights, tokenizer, is_sparse, storage, input_ranges)
-
-
-def _check_ranges(ranges: Tensor, config: EncoderConfig) -> None:
-    expected = (len(config.layers), len(Products._fields), 2)
-    if ranges.shape != expected or ranges.dtype != torch.float32 or not ranges.isfinite().all():
-        raise ValueError(f"its ranges are not {expected} numbers in float32")
+    return Checkpoint(config, weights, tokenizer, is_sparse, storage, calibration)
 
 
 def _read_folder(folder: Path, name: str, layers: Sequence[int] | None, sha256: str | None) -> Checkpoint:
@@ -389,7 +388,7 @@ def keep_layers(checkpoint: Checkpoint, layers: Sequence[int]) -> Checkpoint:
     config = replace(
         checkpoint.config, layers=tuple(checkpoint.config.layers[i] for i in layers), n_types=0, pooler=False
     )
-    return replace(checkpoint, config=config, weights=kept, input_ranges=None)
+    return checkpoint.reshaped(config, kept)
 
 
 def write_checkpoint(

@@ -8,39 +8,15 @@ one product and go as they are into the next.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spacy_distil.encoder.calibration import STEPS, TINY, Calibration, InputRange
 from spacy_distil.encoder.inference import MakeProducts, Product, Products, linears
 from spacy_distil.encoder.module import Layer, activate
 from spacy_distil.encoder.storage import dequantize_rows, quantize_rows
-
-STEPS = 255  # of inputs, in unsigned 8 bits
-TINY = 1e-12
-
-
-@dataclass(frozen=True)
-class InputRange:
-    """What the inputs of a product were between when it was calibrated, zero included; what is beyond is cut off."""
-
-    low: float
-    high: float
-
-    @property
-    def scale(self) -> float:
-        return max((self.high - self.low) / STEPS, TINY)
-
-    @property
-    def zero(self) -> int:
-        return round(-self.low / self.scale)
-
-    def round(self, x: Tensor) -> Tensor:
-        """Unsigned 8 bits, of which `zero` stands for 0."""
-        half_up = torch.tensor(self.zero + 0.5)
-        return torch.add(half_up, x.float(), alpha=1 / self.scale).clamp_(0, STEPS).to(torch.uint8)
 
 
 class Int8Product(Product):
@@ -58,8 +34,13 @@ class Int8Product(Product):
         inputs: InputRange | None = None,
         outputs: InputRange | None = None,
     ) -> None:
-        values, self.scale = quantize_rows(torch.cat([layer.weight.detach() for layer in layers]))
+        weight = torch.cat([layer.weight.detach() for layer in layers])
         self.bias = torch.cat([layer.bias.detach() for layer in layers])
+        if inputs is not None:
+            weight = inputs.columns(weight)
+        if outputs is not None:
+            weight, self.bias = outputs.rows(weight, self.bias)
+        values, self.scale = quantize_rows(weight)
         self.sums = dequantize_rows(values, self.scale).sum(dim=1)
         self.weight = torch.ops.onednn.qlinear_prepack(values, None)
         self.zeros = torch.zeros(len(values), dtype=torch.int32)
@@ -114,15 +95,12 @@ class Int8Product(Product):
         return product.mul_(step).addmm_(of_rows, torch.stack([self.sums, self.bias]))
 
 
-def int8_products(ranges: Tensor | None, dtype: torch.dtype) -> MakeProducts:
-    """What an `InferencePlan` takes to run in int8.
-
-    ranges: (layers, products of a layer, low and high), as an `InputRecorder` has seen them; None: dynamic.
-    """
+def int8_products(calibration: Calibration | None, dtype: torch.dtype) -> MakeProducts:
+    """What an `InferencePlan` takes to run in int8. calibration: None: dynamic."""
 
     def make(number: int, layer: Layer) -> Products:
         qkv, out, lin1, lin2 = linears(layer)
-        inputs = [None] * 4 if ranges is None else [InputRange(low, high) for low, high in ranges[number].tolist()]
+        inputs = [None] * 4 if calibration is None else calibration.inputs(number)
         return Products(
             Int8Product(qkv, dtype, inputs[0]),
             Int8Product(out, dtype, inputs[1]),
@@ -131,46 +109,6 @@ def int8_products(ranges: Tensor | None, dtype: torch.dtype) -> MakeProducts:
         )
 
     return make
-
-
-class InputRecorder:
-    """Runs an encoder in float32 and notes what the inputs of its products are between."""
-
-    def __init__(self, n_layers: int) -> None:
-        self.seen = torch.zeros(n_layers, len(Products._fields), 2)
-        self.has_run = False
-
-    def __call__(self, number: int, layer: Layer) -> Products:
-        return Products(*(_Recorded(of, self, (number, i)) for i, of in enumerate(linears(layer))))
-
-    @property
-    def ranges(self) -> Tensor | None:
-        """(layers, products of a layer, low and high), zero included; None where nothing has run."""
-        return self.seen if self.has_run else None
-
-
-class _Recorded(Product):
-    def __init__(self, layers: list[nn.Linear], recorder: InputRecorder, place: tuple[int, int]) -> None:
-        super().__init__(layers, torch.float32)
-        self.recorder, self.place = recorder, place
-
-    def __call__(self, x: Tensor) -> Tensor:
-        self._note(x)
-        return super().__call__(x)
-
-    def activated(self, x: Tensor, activation: str) -> Tensor:
-        self._note(x)
-        return super().activated(x, activation)
-
-    def add(self, x: Tensor, residual: Tensor) -> Tensor:
-        self._note(x)
-        return super().add(x, residual)
-
-    def _note(self, x: Tensor) -> None:
-        low, high = self.recorder.seen[self.place]
-        torch.minimum(low, x.min(), out=low)
-        torch.maximum(high, x.max(), out=high)
-        self.recorder.has_run = True
 
 
 @functools.cache

@@ -19,10 +19,10 @@ from torch.utils.checkpoint import checkpoint as recompute_in_backward
 import spacy_distil.encoder.fork  # noqa: F401  makes forks safe
 from spacy_distil.encoder import optimizer as fused_optimizer
 from spacy_distil.encoder import sparse
+from spacy_distil.encoder.calibration import Calibration, InputRecorder
 from spacy_distil.encoder.checkpoint import (
     FORMAT,
     NEEDS,
-    RANGES,
     ROUNDED_FORMAT,
     SPARSE_FORMAT,
     Checkpoint,
@@ -30,7 +30,7 @@ from spacy_distil.encoder.checkpoint import (
     read_component,
 )
 from spacy_distil.encoder.inference import InferencePlan
-from spacy_distil.encoder.int8 import InputRecorder, int8_products
+from spacy_distil.encoder.int8 import int8_products
 from spacy_distil.encoder.loss_scale import LossScale
 from spacy_distil.encoder.module import DistilBertEncoder
 from spacy_distil.encoder.packed import Packed
@@ -114,7 +114,7 @@ class DistilBertShim(TorchShim):
         self.loss_scale = LossScale()
         self.zeros = Zeros()
         self.storage: Storage = "float32"
-        self.input_ranges: Tensor | None = None
+        self.calibration: Calibration | None = None
 
     # What it holds
 
@@ -172,7 +172,7 @@ class DistilBertShim(TorchShim):
         for part in self._model.parts[:n_frozen]:
             part.requires_grad_(False)
         self.zeros = Zeros.of(self._model) if checkpoint.sparse and self.options.keep_zeros else Zeros()
-        self.storage, self.input_ranges = checkpoint.storage, checkpoint.input_ranges
+        self.storage, self.calibration = checkpoint.storage, checkpoint.calibration
         self._plan = None
 
     # Prediction
@@ -207,7 +207,7 @@ class DistilBertShim(TorchShim):
         if self._plan is None or self._plan.dtype != self.dtype:
             int8 = self.options.precision == "int8"
             self._plan = InferencePlan(
-                self.encoder, self.dtype, int8_products(self.input_ranges, self.dtype) if int8 else None
+                self.encoder, self.dtype, int8_products(self.calibration, self.dtype) if int8 else None
             )
         return self._plan
 
@@ -215,30 +215,33 @@ class DistilBertShim(TorchShim):
 
     @contextlib.contextmanager
     def calibrate(self) -> Iterator[None]:
-        """Predict in float32 within, and note the ranges by which the inputs of products are rounded in int8 from then on."""
-        recorder, options = InputRecorder(len(self.encoder.config.layers)), self.options
+        """Predict in float32 within, and note how the inputs of products are rounded in int8 from then on."""
+        recorder, options = InputRecorder(), self.options
         self.options = replace(options, precision="float32")
         self._plan = InferencePlan(self.encoder, self.dtype, recorder)
         try:
             yield
         finally:
             self.options, self._plan = options, None
-        self.input_ranges = recorder.ranges
+        self.calibration = recorder.calibration
 
     @torch.no_grad()
     def round_to(self, storage: Storage) -> float:
         """Round the weights to what a file of this storage holds, as it will be saved until it is trained on. Returns the most
-        that a weight has changed by."""
-        weights = self.encoder.state_dict()
-        rounded = unpack(pack(weights, storage, prunable(self.encoder, embeddings=True)))
+        that a weight has changed by. Calibrate before: the powers of two come into what is rounded."""
+        weights, calibration = self.encoder.state_dict(), self.calibration
+        columns = weights if calibration is None else calibration.multiplied(weights)
+        rounded = unpack(pack(columns, storage, prunable(self.encoder, embeddings=True)))
+        if calibration is not None:
+            rounded = calibration.divided(rounded)
         error = max(float((rounded[name] - value).abs().max()) for name, value in weights.items())
         self.overwrite(rounded)
-        self.storage = storage
+        self.storage, self.calibration = storage, calibration
         return error
 
     def _learns(self) -> None:
         """Called where weights change: they are saved as they are from now on, and their ranges are calibrated no more."""
-        self.storage, self.input_ranges, self._plan = "float32", None, None
+        self.storage, self.calibration, self._plan = "float32", None, None
 
     # Training
 
@@ -441,8 +444,10 @@ class DistilBertShim(TorchShim):
             "config": encoder.config.to_dict(),
             "tokenizer": self.tokenizer.to_dict(),
         }
-        if self.storage != "float32" or self.input_ranges is not None:
+        if self.storage != "float32" or self.calibration is not None:
             about |= {"format": ROUNDED_FORMAT, "storage": self.storage, "sparse": bool(self.zeros)}
+            if self.calibration is not None:
+                weights = self.calibration.multiplied(weights)
             weights = pack(weights, self.storage, prunable(encoder, embeddings=True))
         elif self.zeros:
             about["format"] = SPARSE_FORMAT
@@ -450,8 +455,8 @@ class DistilBertShim(TorchShim):
             about["needs"] = NEEDS[about["format"]]
         if self.zeros:
             weights = sparse.compress(weights, self.zeros.pruned)
-        if self.input_ranges is not None:
-            weights[RANGES] = self.input_ranges
+        if self.calibration is not None:
+            weights |= self.calibration.to_tensors()
         return weights, about
 
     def from_disk(self, path: str | Path) -> DistilBertShim:
@@ -463,7 +468,7 @@ def to_checkpoint(shim: DistilBertShim) -> Checkpoint:
     """The encoder as it is now; the tensors are its own."""
     encoder = shim.encoder
     return Checkpoint(
-        encoder.config, encoder.state_dict(), shim.tokenizer, bool(shim.zeros), shim.storage, shim.input_ranges
+        encoder.config, encoder.state_dict(), shim.tokenizer, bool(shim.zeros), shim.storage, shim.calibration
     )
 
 

@@ -34,7 +34,7 @@ def test_a_corpus_calibrates_it(saved, texts, tmp_path):
     assert result.exit_code == 0, result.output
     says(result, "static")
     nlp = spacy.load(tmp_path / "out")
-    assert nlp.get_pipe("distilbert").shim.input_ranges is not None
+    assert nlp.get_pipe("distilbert").shim.calibration is not None
     assert nlp("the film")[0].has_vector
     before, now = map(float, re.findall(r"([0-9.]+) MB", result.output))
     assert 0 < now < before
@@ -45,7 +45,7 @@ def test_without_one_it_is_dynamic(saved, tmp_path):
     result = run("quantize", saved, tmp_path / "out")
     assert result.exit_code == 0, result.output
     says(result, "dynamic")
-    assert spacy.load(tmp_path / "out").get_pipe("distilbert").shim.input_ranges is None
+    assert spacy.load(tmp_path / "out").get_pipe("distilbert").shim.calibration is None
 
 
 def test_bfloat16_rounds_the_file(saved, tmp_path):

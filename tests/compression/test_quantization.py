@@ -18,9 +18,12 @@ from spacy_distil.compression.quantization import quantize
 from spacy_distil.compression.sparsity.magnitude import prune
 from spacy_distil.compression.sparsity.selection import Selection
 from spacy_distil.compression.structured import LayerPart, keep_parts
+from spacy_distil.encoder import calibration
 from spacy_distil.encoder.checkpoint import load_checkpoint
 from spacy_distil.encoder.saved import METADATA
 from spacy_distil.encoder.shim import to_checkpoint
+from spacy_distil.encoder.storage import dequantize_rows, quantize_rows
+from spacy_distil.encoder.zeros import prunable
 from spacy_distil.errors import CheckpointError, EncoderError
 from tests.encoder.test_int8 import runs_here
 from tests.pipeline.conftest import examples
@@ -58,7 +61,8 @@ def test_it_loads_as_it_was_saved_and_is_saved_the_same_again(nlp, corpus, tmp_p
     loaded = reload(nlp, tmp_path / "one")
     assert loaded.config["components"]["distilbert"]["model"]["precision"] == "int8"
     shim = loaded.get_pipe("distilbert").shim
-    assert (shim.storage, shim.input_ranges is not None) == ("int8", calibrated)
+    assert (shim.storage, shim.calibration is not None) == ("int8", calibrated)
+    assert not calibrated or shim.calibration.exponents.any()
     assert all((a == b).all() for a, b in zip(vectors(loaded), after, strict=True))
     loaded.to_disk(tmp_path / "two")
     assert weights_file(tmp_path / "two").read_bytes() == weights_file(tmp_path / "one").read_bytes()
@@ -119,13 +123,15 @@ def test_zeros_take_no_place_in_int8(nlp, corpus, tmp_path):
 
 
 @runs_here
-def test_what_has_lost_parts_is_calibrated_no_more(nlp, corpus):
+def test_what_has_lost_parts_is_calibrated_no_more(nlp, corpus, tmp_path):
     quantize(nlp, "int8", corpus)
     shim = nlp.get_pipe("distilbert").shim
     shim.adopt(keep_parts(to_checkpoint(shim), (LayerPart(2, (0, 3), tuple(range(0, 48, 2))),)))
-    assert shim.input_ranges is None
-    assert shim.storage == "int8"
-    assert len(vectors(nlp)[0]) == 4
+    assert shim.calibration is None
+    assert shim.storage == "float32"  # its columns were rounded with powers of two that belonged to the calibration
+    after = vectors(nlp)
+    assert len(after[0]) == 4
+    assert all((a == b).all() for a, b in zip(vectors(reload(nlp, tmp_path / "nlp")), after, strict=True))
 
 
 @runs_here
@@ -138,7 +144,7 @@ def test_its_weights_train_on_in_another_precision(nlp, corpus, tmp_path):
     assert losses["tagger"] > 0
     loaded.to_disk(tmp_path / "trained")
     assert about(tmp_path / "trained")["format"] == "1"
-    assert load_checkpoint(str(tmp_path / "int8"), layers=[0, 2]).input_ranges is None
+    assert load_checkpoint(str(tmp_path / "int8"), layers=[0, 2]).calibration is None
 
 
 def test_what_it_can_not_do_is_said(nlp, corpus, tmp_path):
@@ -150,7 +156,42 @@ def test_what_it_can_not_do_is_said(nlp, corpus, tmp_path):
         quantize(spacy.blank("en"), "bfloat16")
 
 
-@pytest.mark.parametrize("damage", ["ranges", "scale", "storage"])
+@runs_here
+def test_auto_runs_the_very_weights_that_int8_runs(nlp, corpus, tmp_path):
+    quantize(nlp, "int8", corpus)
+    nlp.to_disk(tmp_path / "nlp")
+    options = {"components": {"distilbert": {"model": {"precision": "auto"}}}}
+    shim = spacy.load(tmp_path / "nlp", config=options).get_pipe("distilbert").shim
+    weights = shim.encoder.state_dict()
+    for name, value in nlp.get_pipe("distilbert").shim.encoder.state_dict().items():
+        assert torch.equal(weights[name], value)
+    multiplied = shim.calibration.multiplied(weights)
+    for name in prunable(shim.encoder, embeddings=True):
+        assert torch.equal(dequantize_rows(*quantize_rows(multiplied[name])), multiplied[name])
+
+
+@runs_here
+def test_without_texts_it_is_dynamic_again(nlp, corpus):
+    quantize(nlp, "int8", corpus)
+    (encoder,) = quantize(nlp, "int8").values()
+    assert not encoder.calibrated
+    assert nlp.get_pipe("distilbert").shim.calibration is None
+
+
+@runs_here
+def test_files_with_ranges_alone_still_load(nlp, corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(calibration, "STRENGTH", 0.0)
+    quantize(nlp, "int8", corpus)
+    before = vectors(nlp)
+    nlp.to_disk(tmp_path / "nlp")
+    path, said = weights_file(tmp_path / "nlp"), about(tmp_path / "nlp")
+    stored = safetensors.torch.load_file(path)
+    del stored["input_exponents"], stored["neuron_copies"]
+    safetensors.torch.save_file(stored, path, metadata={METADATA: json.dumps(said)})
+    assert all((a == b).all() for a, b in zip(vectors(spacy.load(tmp_path / "nlp")), before, strict=True))
+
+
+@pytest.mark.parametrize("damage", ["ranges", "exponents", "copies", "shape", "scale", "storage"])
 def test_a_damaged_file_is_an_error(nlp, corpus, tmp_path, damage):
     shim = nlp.get_pipe("distilbert").shim
     shim.round_to("int8")
@@ -161,6 +202,12 @@ def test_a_damaged_file_is_an_error(nlp, corpus, tmp_path, damage):
     stored = safetensors.torch.load_file(path)
     if damage == "ranges":
         stored["input_ranges"][0, 0, 0] = float("nan")
+    elif damage == "exponents":
+        stored["input_exponents"][1, 0, 5] = 100
+    elif damage == "copies":
+        stored["neuron_copies"][7] = 0
+    elif damage == "shape":
+        stored["neuron_copies"] = stored["neuron_copies"][1:].clone()
     elif damage == "scale":
         del stored["transformer.layer.0.ffn.lin1.weight.scale"]
     else:

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from thinc.api import Adam
 from torch import nn
 
-from spacy_distil.encoder.int8 import InputRange, Int8Product, has_int8_products
+from spacy_distil.encoder.calibration import InputRange
+from spacy_distil.encoder.int8 import Int8Product, has_int8_products
 from spacy_distil.encoder.model import get_shim
 from spacy_distil.encoder.precision import resolve_precision
 from spacy_distil.encoder.storage import dequantize_rows, quantize_rows
@@ -112,28 +113,11 @@ def test_an_encoder_in_int8_stays_near_float32_and_away_from_its_batch(make_enco
 
 
 @runs_here
-def test_calibration_sees_what_goes_into_each_product(make_encoder, make_doc):
-    model = make_encoder(precision="int8")
-    shim = get_shim(model)
-    docs = [make_doc(text) for text in TEXTS]
-    with shim.calibrate():
-        shim.predict(docs[:2])
-        shim.predict(docs[2:])
-    n_layers = len(shim.encoder.config.layers)
-    assert shim.input_ranges.shape == (n_layers, 4, 2)
-    states = shim.predict(docs, layers=True)
-    assert shim.input_ranges[:, :, 0].le(0).all()
-    assert shim.input_ranges[:, :, 1].gt(0).all()
-    assert states.layers[0].max() <= shim.input_ranges[0, 0, 1] * 1.01  # tokens are means of pieces
-    assert shim.input_ranges[:, 3, 0].ge(-0.18).all()  # the least that gelu gives
-
-
-@runs_here
 def test_nothing_that_was_seen_leaves_it_dynamic(make_encoder, make_doc):
     shim = get_shim(make_encoder(precision="int8"))
     with shim.calibrate():
         pass
-    assert shim.input_ranges is None
+    assert shim.calibration is None
     with pytest.raises(RuntimeError, match="stop"), shim.calibrate():
         raise RuntimeError("stop")
     assert shim.options.precision == "int8"
@@ -155,11 +139,12 @@ def test_what_has_learnt_is_rounded_no_more(make_encoder, make_doc):
         shim.predict([make_doc("the film")])
     shim.round_to("int8")
     assert shim.storage == "int8"
+    assert shim.calibration is not None
     rows, backprop = model.begin_update([make_doc("the film")])
     backprop(rows)
     model.finish_update(Adam(0.01))
     assert shim.storage == "float32"
-    assert shim.input_ranges is None
+    assert shim.calibration is None
 
 
 def test_int8_is_for_processors_that_have_it(monkeypatch):
