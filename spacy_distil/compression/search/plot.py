@@ -58,9 +58,13 @@ def _draw(
     axes: Any, trials: Sequence[Trial], chosen: Trial | None, front: Sequence[Trial], cost: Callable[[Trial], float]
 ) -> None:
     axes.plot([cost(trial) for trial in front], [100 * trial.score for trial in front], color=FRONT, linewidth=1.2)
+    costs = [cost(trial) for trial in trials]
+    middle = (min(costs) + max(costs)) / 2
     for trial in trials:
+        place = (cost(trial), 100 * trial.score)
         colour = CHOSEN if trial is chosen else FRONT if trial in front else OTHERS
-        axes.scatter(cost(trial), 100 * trial.score, color=colour, s=36, zorder=3)
+        axes.scatter(*place, color=colour, s=36, zorder=3)
         if trial in front or trial is chosen:
-            place = (cost(trial), 100 * trial.score)
-            axes.annotate(trial.name, place, (5, 5), textcoords="offset points", fontsize=8, color=colour)
+            is_left = place[0] > middle
+            offset, side = ((-7, 5), "right") if is_left else ((7, 5), "left")
+            axes.annotate(trial.name, place, offset, textcoords="offset points", ha=side, fontsize=8, color=colour)
