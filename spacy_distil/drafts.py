@@ -50,3 +50,24 @@ def new_folder(path: Path) -> Iterator[Path]:
             os.replace(draft, path)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+@contextmanager
+def set_aside(path: Path) -> Iterator[None]:
+    """Take away what is at `path`, if anything is, and remove it for good once the block has ended well. Else it comes back, in
+    place of what the block has left there."""
+    path = path.resolve()
+    if not path.exists():
+        yield
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        os.replace(path, aside / path.name)
+        try:
+            yield
+        except BaseException:
+            shutil.rmtree(path, ignore_errors=True)
+            os.replace(aside / path.name, path)
+            raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)

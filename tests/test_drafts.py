@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from spacy_distil.drafts import new_file, new_folder
+from spacy_distil.drafts import new_file, new_folder, set_aside
 
 
 @pytest.fixture
@@ -62,3 +62,22 @@ def test_a_folder_that_stepped_aside_comes_back_where_its_successor_can_t_move_i
         (draft / "new.txt").write_text("new")
     assert [path.name for path in old.iterdir()] == ["old.txt"]
     assert list(old.parent.iterdir()) == [old]
+
+
+def test_what_was_set_aside_goes_in_the_end_or_comes_back(old: Path) -> None:
+    def fail() -> None:
+        with set_aside(old):
+            old.mkdir()
+            (old / "new.txt").write_text("new")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert [path.name for path in old.iterdir()] == ["old.txt"]
+    with set_aside(old):
+        assert not old.exists()
+        old.mkdir()
+    assert list(old.iterdir()) == []
+    assert list(old.parent.iterdir()) == [old]
+    with set_aside(old.parent / "none"):
+        pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,10 @@ from spacy_distil.cli.outputs import check_free
 from spacy_distil.cli.train import read_overrides, train
 
 if TYPE_CHECKING:
+    from thinc.api import Config
+
     from spacy_distil.compression.search.report import Outcome
+    from spacy_distil.compression.search.workshop import Workshop
 
 BEST = "model-best"
 
@@ -57,35 +61,32 @@ def compress_cli(
 ) -> None:
     """
     Make a trained pipeline smaller: distil it into fewer layers, prune heads and neurons, train again after each step with the
-    whole pipeline as teacher, and round to int8. Numbers of layers and their widths are tried until one is inside the limits
-    and nothing better can be expected. Every pipeline that was tried stays in the folder, each step beside the one before it.
+    whole pipeline as teacher, and round to int8. Numbers of layers are tried, each as wide as the limits let it be, and then
+    narrower ones of the best. Every pipeline that was tried stays in the folder, each step beside the one before it.
 
     python -m spacy distil compress training/teacher/model-best corpus/train.spacy compressed --speedup 4 --max-drop 1.0
 
     With --layers and --compute there is no search: distil, prune, train, round, in one command. Settings of the trainings are
     overridden like any other, as in --training.max_steps 500 --distillation.temperature 3.
     """
-    import shutil
+    from contextlib import nullcontext
 
     import spacy
-    from thinc.api import Config
 
     from spacy_distil.compression.search.plot import import_pyplot
-    from spacy_distil.compression.search.report import Outcome, describe_outcome, write_report
     from spacy_distil.compression.search.settings import BLOCK, Settings
     from spacy_distil.compression.search.shapes import default_depths
     from spacy_distil.compression.search.strategy import search
     from spacy_distil.compression.search.workshop import Workshop
-    from spacy_distil.drafts import new_folder
+    from spacy_distil.drafts import set_aside
 
+    check_apart(output, [pipeline, corpus, dev, config_path, code_path])
     if not resume:
         check_free(output, force)
     overrides = read_overrides(ctx.args)
     import_code(code_path)
     setup_gpu(use_gpu)
     spacy.util.fix_random_seed(0)  # some losses mask at random
-    with show_validation_error(config_path):
-        config = Config() if config_path is None else spacy.util.load_config(config_path, interpolate=False)
     given = {
         "speedup": speedup,
         "size": size,
@@ -96,37 +97,72 @@ def compress_cli(
         "precisions": None if precisions is None else [name.strip() for name in precisions.split(",")],
         "trials": trials,
     }
+    config = read_config(config_path, overrides)
+    block = config.pop(BLOCK, {})
     try:
         if plot:
             import_pyplot()
-        block = config.pop(BLOCK, {})
         settings = Settings.from_block({**block, **{name: value for name, value in given.items() if value is not None}})
-        if force and not resume and output.exists():
-            shutil.rmtree(output)
-        workshop = Workshop(
-            output,
-            pipeline,
-            corpus,
-            settings,
-            train=lambda path, folder, again: train(path, folder, use_gpu=use_gpu, resume=again),
-            dev=dev,
-            config=with_overrides(config, overrides),
-            progress=msg.info,
-        )
+        with set_aside(output) if force and not resume else nullcontext():
+            workshop = Workshop(
+                output,
+                pipeline,
+                corpus,
+                settings,
+                train=lambda path, folder, again: train(path, folder, use_gpu=use_gpu, resume=again),
+                dev=dev,
+                config=config,
+                progress=msg.info,
+            )
         depths = sorted(settings.layers or default_depths(workshop.depth), reverse=True)
-        search(workshop, settings, depths)
+        try:
+            made = search(workshop, settings, depths)
+        except BaseException:
+            write(workshop, recipe=None, plot=plot)  # what has been tried is told, if it breaks off too
+            raise
     except (OSError, ValueError) as error:  # as spaCy and this package call what the user can mend
         msg.fail(f"Can't make {pipeline} smaller", str(error), exits=1)
-    outcome = Outcome(workshop.read_trials(), settings.limits)
-    write_report(outcome, output, title=f"{pipeline}, compressed", plot=plot)
-    if outcome.chosen is not None:
-        with new_folder(output / BEST) as draft:
-            shutil.copytree(outcome.chosen.folder, draft, dirs_exist_ok=True)
+    outcome = write(workshop, recipe=made[-1].name if settings.is_grid and made else None, plot=plot)
     show(outcome)
-    pictures = "report.html and pareto.png" if plot else "report.html"
+    conclude(outcome, output, plot=plot)
+
+
+def write(workshop: Workshop, *, recipe: str | None, plot: bool) -> Outcome:
+    """The reports, and the chosen pipeline, in place of what an earlier run chose."""
+    import shutil
+
+    from spacy_distil.compression.search.report import Outcome, write_report
+    from spacy_distil.drafts import new_folder
+
+    outcome = Outcome(workshop.read_trials(), workshop.settings.limits, recipe)
+    best = workshop.folder / BEST
     if outcome.chosen is None:
+        shutil.rmtree(best, ignore_errors=True)
+    else:
+        with new_folder(best) as draft:
+            shutil.copytree(outcome.chosen.folder, draft, dirs_exist_ok=True)
+    write_report(outcome, workshop.folder, title=f"{workshop.pipeline}, compressed", plot=plot)
+    return outcome
+
+
+def conclude(outcome: Outcome, output: Path, *, plot: bool) -> None:
+    from spacy_distil.compression.search.report import describe_outcome
+
+    pictures = "report.html and pareto.png" if plot else "report.html"
+    if outcome.chosen is not None:
+        msg.good(describe_outcome(outcome), f"Wrote {output / BEST}, {pictures}")
+    elif outcome.limits.are_open:
+        msg.good(describe_outcome(outcome), f"All are in {output}: see {pictures}.")
+    else:
         msg.fail(describe_outcome(outcome), f"All that was tried is in {output}: see {pictures}.", exits=1)
-    msg.good(describe_outcome(outcome), f"Wrote {output / BEST}, {pictures}")
+
+
+def check_apart(output: Path, inputs: Iterable[str | Path | None]) -> None:
+    """End the program where the output would overwrite an input, or become part of it."""
+    output = output.resolve()
+    for path in (Path(given).resolve() for given in inputs if given is not None):
+        if path.is_relative_to(output) or (path.is_dir() and output.is_relative_to(path)):
+            msg.fail(f"{output} and {path} lie one in the other", "Name a folder of its own for the output.", exits=1)
 
 
 def read_numbers(option: str, text: str, kind: type[int] | type[float]) -> list[Any]:
@@ -137,15 +173,37 @@ def read_numbers(option: str, text: str, kind: type[int] | type[float]) -> list[
         raise
 
 
-def with_overrides(config: Any, overrides: dict[str, Any]) -> Any:
-    """A config with settings of the command line added, whether it had them or not."""
-    config = config.copy()
+def read_config(path: Path | None, overrides: dict[str, Any]) -> Config:
+    """The config file with the settings of the command line, checked as far as can be without the pipeline."""
+    from spacy.schemas import ConfigSchemaTraining
+    from spacy.util import load_config
+    from thinc.api import Config
+
+    from spacy_distil.compression.search.settings import BLOCK
+    from spacy_distil.distillation.settings import BLOCK as DISTILLATION
+    from spacy_distil.distillation.settings import FIELDS
+
+    with show_validation_error(path):
+        config = Config() if path is None else load_config(path, interpolate=False)
     for name, value in overrides.items():
         *blocks, field = name.split(".")
-        place = config
+        place: Any = config
         for block in blocks:
-            place = place.setdefault(block, {})
+            place = place.setdefault(block, {}) if isinstance(place, dict) else None
+        if not isinstance(place, dict):
+            msg.fail(f"--{name} {value}", "A part of that name is a value, and no block.", exits=1)
         place[field] = value
+    schema: Any = ConfigSchemaTraining
+    of_training = schema.model_fields if hasattr(schema, "model_fields") else schema.__fields__  # pydantic 2, or 1
+    known = {"training": list(of_training), DISTILLATION: list(FIELDS)}
+    for section, block in config.items():
+        if section not in (BLOCK, "pruning", "system", *known):
+            msg.fail(
+                f"[{section}] has no place here", f"Sections are {BLOCK}, pruning, system, {', '.join(known)}.", exits=1
+            )
+        for field in block:
+            if field not in known.get(section, block):
+                msg.fail(f"[{section}] has no field {field!r}", f"Its fields are {', '.join(known[section])}.", exits=1)
     return config
 
 

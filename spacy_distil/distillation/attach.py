@@ -13,6 +13,7 @@ from spacy_distil.distillation.agreement import Evaluation
 from spacy_distil.distillation.answers import AnswerStore
 from spacy_distil.distillation.components import check_gold, choose_components
 from spacy_distil.distillation.errors import DistillationError
+from spacy_distil.distillation.head_inheritance import inherit_head
 from spacy_distil.distillation.hidden_states.inheritance import inherit
 from spacy_distil.distillation.hidden_states.states import pair_layers, width
 from spacy_distil.distillation.hidden_states.teaching import HiddenTeaching
@@ -62,6 +63,8 @@ def attach(nlp: Language) -> None:
     if settings.inherit:
         student, teacher = find_encoders(nlp, pipelines[0], settings.hidden)
         logger.info("%s.", inherit(student, teacher, pair_layers(student, teacher, settings.hidden.layers)))
+    if settings.inherit_heads:
+        inherit_heads(nlp, {name: pipelines[able[0]] for name, able in taught.items()})
     hidden = make_hidden(nlp, pipelines[0], settings.hidden)
     teachers = make_teachers(pipelines, taught, settings, hidden)
     update = DistillationUpdate(nlp, teachers, taught, settings, hidden)
@@ -70,6 +73,18 @@ def attach(nlp: Language) -> None:
     nlp.update = update  # type: ignore[method-assign]
     nlp.evaluate = Evaluation(nlp, {name: pipelines[able[0]] for name, able in taught.items()})  # type: ignore
     logger.info("Learning from the teacher: %s", ", ".join(taught))
+
+
+def inherit_heads(student: Language, teachers: dict[str, Language]) -> None:
+    """Let components start from those of the same name in their teachers."""
+    told: dict[bool, list[str]] = {True: [], False: []}
+    for name, teacher in teachers.items():
+        told[inherit_head(student.get_pipe(name), teacher.get_pipe(name))].append(name)
+    logger.info(
+        "Components that start from the teacher's: %s; that have other labels or shapes: %s",
+        ", ".join(told[True]) or "none",
+        ", ".join(told[False]) or "none",
+    )
 
 
 def detach(nlp: Language) -> None:

@@ -28,6 +28,8 @@ gold_weight = 0.5
 states_weight = 0.0
 # Start the student's encoder from the teacher's, layer by layer as `hidden.layers` pairs them, where shapes allow.
 inherit = false
+# Start its other components from the teacher's too, where labels and shapes are the same.
+inherit_heads = false
 
 # What holds for one component alone: a block [distillation.per_component.ner] has any of temperature, soft_weight,
 # gold_weight and states_weight.
@@ -59,6 +61,7 @@ FIELDS = (
     "gold_weight",
     "states_weight",
     "inherit",
+    "inherit_heads",
     "per_component",
     "hidden",
     "cache",
@@ -148,6 +151,7 @@ class Settings:
     hidden: Hidden
     cache: Cache
     inherit: bool = False
+    inherit_heads: bool = False
     per_component: Mapping[str, Weights] = field(default_factory=dict)
 
     @classmethod
@@ -168,6 +172,7 @@ class Settings:
             hidden=_read_hidden(block.get("hidden") or {}),
             cache=_read_cache(block.get("cache") or {}),
             inherit=bool(block.get("inherit", False)),
+            inherit_heads=bool(block.get("inherit_heads", False)),
             per_component=per_component,
         )
 

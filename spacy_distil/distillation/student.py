@@ -141,7 +141,7 @@ def make_student_config(teacher: str, *, n_layers: int | None = None, lang: str 
         if taken := take_from_teacher(nlp.get_pipe(name), "${paths.teacher}", name):
             config["initialize"]["components"][name] = taken
     config[BLOCK] = Config().from_str(DOCUMENTED, interpolate=False)[BLOCK]
-    config[BLOCK].update(teacher="${paths.teacher}", inherit=inherit)
+    config[BLOCK].update(teacher="${paths.teacher}", inherit=inherit, inherit_heads=True)
     return config
 
 
@@ -149,7 +149,7 @@ def to_text(config: Config) -> str:
     """The config as a file, each field of `[distillation]` with its explanation."""
     rest = Config({name: block for name, block in config.items() if name != BLOCK})
     block = DOCUMENTED
-    for field in ("teacher", "inherit"):
+    for field in ("teacher", "inherit", "inherit_heads"):
         default = next(line for line in DOCUMENTED.splitlines() if line.startswith(f"{field} ="))
         value = config[BLOCK][field]
         block = block.replace(default, f"{field} = {value if isinstance(value, str) else str(value).lower()}")

@@ -17,7 +17,7 @@ def read(text: str) -> Settings:
 def test_documented_block_is_the_default():
     documented = read(DOCUMENTED)
     plain = read('[distillation]\nteacher = "training/teacher/model-best"\n')
-    for name in ("teachers", "components", "inherit", "cache"):
+    for name in ("teachers", "components", "inherit", "inherit_heads", "cache"):
         assert getattr(documented, name) == getattr(plain, name)
     for name in ("loss", "layers", "relation_heads", "student", "teacher"):
         assert getattr(documented.hidden, name) == getattr(plain.hidden, name)

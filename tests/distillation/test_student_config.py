@@ -72,6 +72,7 @@ def test_student_of_a_transformer_inherits_its_encoder(distilbert_folder, tmp_pa
         teacher.to_disk(tmp_path / "teacher")
     config = written(str(tmp_path / "teacher"), tmp_path)
     assert config["distillation"]["inherit"] is True
+    assert config["distillation"]["inherit_heads"] is True
     nlp = init_nlp(config)
     mine = nlp.get_pipe("distilbert").shim.encoder.embeddings.word_embeddings.weight.detach()
     theirs = teacher.get_pipe("transformer").model.transformer.get_input_embeddings().weight.detach()

@@ -25,11 +25,12 @@ HEADER = ["", "layers", "compute", "precision", "parameters", "disk", "words per
 class Outcome:
     """All trials of a search, the whole pipeline first, and what they come to.
 
-    chosen: the best inside the limits. nearest: where there is none, those that miss least.
+    recipe: the name of the trial that was to be made, where there was no search.
     """
 
     trials: Sequence[Trial]
     limits: Limits
+    recipe: str | None = None
 
     @property
     def whole(self) -> Trial:
@@ -37,10 +38,14 @@ class Outcome:
 
     @property
     def chosen(self) -> Trial | None:
+        """The best inside the limits; that of the recipe, where there are none."""
+        if self.limits.are_open:
+            return next((trial for trial in self.trials[1:] if trial.name == self.recipe), None)
         return find_best(self.trials[1:], self.limits)
 
     @property
     def nearest(self) -> list[Trial]:
+        """Where none is inside the limits, those that miss least."""
         return find_nearest(self.trials[1:], self.limits)
 
     @property
@@ -58,8 +63,11 @@ def write_report(outcome: Outcome, folder: Path, *, title: str, plot: bool = Tru
             draft.write_text(text, encoding="utf8")
     with new_file(folder / "report.json") as draft:
         srsly.write_json(draft, to_dict(outcome, machine))
+    picture = folder / "pareto.png"
     if plot:
-        write_plot(outcome.trials, outcome.limits, outcome.chosen, folder / "pareto.png")
+        write_plot(outcome.trials, outcome.limits, outcome.chosen, picture)
+    else:
+        picture.unlink(missing_ok=True)  # an earlier run's
 
 
 def make_table(outcome: Outcome) -> Table:
@@ -103,11 +111,11 @@ def describe_limits(limits: Limits) -> str:
 
 def describe_outcome(outcome: Outcome) -> str:
     """One sentence, or one for each of the nearest."""
-    if outcome.limits.are_open:
-        return f"{len(outcome.trials) - 1} pipelines were made."
     if outcome.chosen is not None:
-        return f"Inside the limits: {describe(outcome.chosen)}."
-    nearest = "; ".join(map(describe, outcome.nearest)) or "nothing could be tried"
+        return f"{'Made' if outcome.limits.are_open else 'Inside the limits'}: {describe(outcome.chosen)}."
+    if outcome.limits.are_open:
+        return f"Pipelines made: {len(outcome.trials) - 1}."
+    nearest = "; ".join(map(describe, outcome.nearest)) or "nothing was tried"
     return f"No pipeline is inside the limits. Nearest: {nearest}."
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from spacy_distil.compression.errors import CompressionError
@@ -93,6 +93,8 @@ class Settings:
             raise CompressionError(
                 f"[{BLOCK}] has no field {', '.join(map(repr, unknown))}. Its fields are {', '.join(known)}."
             )
+        for name, value in block.items():
+            _check_type(name, value)
         settings = cls(**block)
         settings.check()
         return settings
@@ -118,9 +120,10 @@ class Settings:
         for name, value in (("layers", self.layers), ("compute", self.compute), ("precisions", self.precisions)):
             if value is not None and not value:
                 raise CompressionError(f"{name} = []: name at least one, or leave it null.")
-        for name, share in (("held_out", self.held_out), ("coverage", self.coverage)):
-            if not 0 < share <= 1 or (name == "held_out" and share == 1):
-                raise CompressionError(f"{name} = {share}: it is a share of the corpus, above 0 and below 1.")
+        if not 0 < self.held_out < 1:
+            raise CompressionError(f"held_out = {self.held_out}: it is a share of the texts, above 0 and below 1.")
+        if not 0 < self.coverage <= 1:
+            raise CompressionError(f"coverage = {self.coverage}: it is a share of the pieces, above 0 and at most 1.")
         for name, number in (("trials", self.trials), ("scored", self.scored), ("sample", self.sample)):
             if number < 1:
                 raise CompressionError(f"{name} = {number}: there must be one at least.")
@@ -138,8 +141,44 @@ class Settings:
     def cuts_vocabulary(self) -> bool:
         return self.size is not None if self.vocabulary is None else self.vocabulary
 
-    def to_block(self) -> dict[str, Any]:
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+KINDS: dict[str, tuple[type, ...]] = {
+    "a number": (int, float),
+    "a size": (int, float, str),
+    "a whole number": (int,),
+    "true or false": (bool,),
+    "a name": (str,),
+}
+FIELDS = {
+    "speedup": "a number",
+    "size": "a size",
+    "max_drop": "a number",
+    "layers": "a list of a whole number",
+    "compute": "a list of a number",
+    "vocabulary": "true or false",
+    "coverage": "a number",
+    "precisions": "a list of a name",
+    "trials": "a whole number",
+    "held_out": "a number",
+    "scored": "a whole number",
+    "sample": "a whole number",
+}
+
+
+def _check_type(name: str, value: Any) -> None:
+    """RAISES: CompressionError for a value of another kind than the field's; null is good where it is the default."""
+    if value is None and getattr(Settings, name) is None:
+        return
+    kind = FIELDS[name].removeprefix("a list of ")
+    is_list = kind != FIELDS[name]
+    values = value if is_list and isinstance(value, list | tuple) else [value]
+    is_good = is_list == isinstance(value, list | tuple) and all(
+        isinstance(one, KINDS[kind]) and isinstance(one, bool) == (kind == "true or false") for one in values
+    )
+    if not is_good:
+        raise CompressionError(
+            f"{name} = {value!r}: it must be {FIELDS[name]}" + (", in brackets." if is_list else ".")
+        )
 
 
 def parse_size(text: str | float) -> float:

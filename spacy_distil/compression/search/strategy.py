@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from typing import Protocol
 
+from spacy_distil.compression.errors import CompressionError
 from spacy_distil.compression.search.settings import Limits, Settings
 from spacy_distil.compression.search.shapes import WIDTHS, Shape
 from spacy_distil.compression.search.trial import Cost, Trial, find_best
 
 MARGIN = 1.03
-"""How much better than a limit a shape has to be before it is trained: heads and neurons that stay differ from those that were
-timed, and timing is not exact."""
+"""By how much a shape has to be better than a limit before it is trained: timing is not exact."""
 
 
 class Tries(Protocol):
@@ -23,59 +24,88 @@ class Tries(Protocol):
 
     depth: int
 
+    def can_make(self, shape: Shape) -> bool:
+        """Whether so much can go: each layer keeps some of it."""
+
     def measure_shape(self, shape: Shape) -> list[Cost]:
         """What it costs, in each precision, before any training."""
 
     def try_shape(self, shape: Shape) -> list[Trial]:
-        """Train it, and score it in each precision."""
+        """Train it, and score it in each precision, after the whole layers that it is made from."""
 
 
 def search(tries: Tries, settings: Settings, depths: Sequence[int]) -> list[Trial]:
-    """Try shapes until nothing better can be expected, or `settings.trials` of them have been trained.
+    """Try shapes until no narrower one can be expected to be inside the limits, or `settings.trials` of them have been trained.
 
     First every number of layers, each as wide as the limits of cost let it be, the most balanced between depth and width
     first: what the heads of whole layers can do is worth less than what the best heads of some more layers can. Then, if the
-    score may drop, narrower ones of the number of layers that was best, as long as the score is good enough.
+    score may drop, narrower ones of the number of layers whose trial is best, as long as the score is good enough.
 
     depths: the numbers of layers, descending.
-    RETURNS: the trials, in the order in which they were made. A shape that can't cost little enough is not among them.
+    RETURNS: the trials, in the order in which they were made.
+    RAISES: CompressionError where no shape costs little enough, and for one that was named and can't be made.
     """
-    limits = settings.limits
-    if settings.compute is None:
-        widths: Sequence[float] = WIDTHS
-    else:
-        widths = sorted(settings.compute, reverse=True)
-    if settings.is_grid:
-        shapes = [Shape(depth, width) for depth in depths for width in widths]
-    else:
-        widest = {depth: find_widest(tries, depth, widths, limits) for depth in depths}
-        shapes = [Shape(depth, width) for depth, width in widest.items() if width is not None]
-        shapes.sort(key=lambda shape: imbalance(shape, tries.depth))
     trials: dict[str, Trial] = {}
-
-    def try_shape(shape: Shape) -> bool:
-        """Unless that would be too many trainings."""
-        trained = {trial.shape for trial in trials.values()} | {shape, shape.whole_layers}
-        if len(trained - {Shape(tries.depth)}) > settings.trials:
-            return False
+    if settings.is_grid:
+        for shape in make_grid(tries, settings, depths):
+            trials.update({trial.name: trial for trial in tries.try_shape(shape)})
+        return list(trials.values())
+    limits = settings.limits
+    wanted = sorted(WIDTHS if settings.compute is None else settings.compute, reverse=True)
+    widths = {depth: [width for width in wanted if tries.can_make(Shape(depth, width))] for depth in depths}
+    shapes = find_shapes(tries, widths, limits)
+    waiting = sorted(shapes, key=lambda shape: imbalance(shape, tries.depth))
+    trained: set[Shape] = set()
+    while waiting:
+        shape = waiting.pop(0)
+        trainings = {shape, shape.whole_layers} - {Shape(tries.depth)} - trained
+        if trials and len(trained) + len(trainings) > settings.trials:
+            continue
+        trained |= trainings
         trials.update({trial.name: trial for trial in tries.try_shape(shape)})
-        return True
-
-    for shape in shapes:
-        try_shape(shape)
-    while not settings.is_grid and (narrower := narrow(list(trials.values()), widths, limits)) is not None:
-        if not try_shape(narrower):
-            break
+        if not waiting and (narrower := narrow(list(trials.values()), shapes, widths, limits)) is not None:
+            waiting = [narrower]
     return list(trials.values())
+
+
+def make_grid(tries: Tries, settings: Settings, depths: Sequence[int]) -> list[Shape]:
+    """RAISES: CompressionError for a shape that can't be made."""
+    shapes = [Shape(depth, width) for depth in depths for width in sorted(settings.compute or (), reverse=True)]
+    for shape in shapes:
+        if not tries.can_make(shape):
+            raise CompressionError(
+                f"compute = {shape.compute}: with {shape.layers} layers, each of which keeps a head and some neurons, more is "
+                "left. Ask for a larger share, or for fewer layers."
+            )
+    return shapes
+
+
+def find_shapes(tries: Tries, widths: Mapping[int, Sequence[float]], limits: Limits) -> list[Shape]:
+    """Each number of layers with the largest of its widths that costs little enough.
+
+    RAISES: CompressionError where there is none.
+    """
+    widest = {depth: find_widest(tries, depth, possible, limits) for depth, possible in widths.items()}
+    found = [Shape(depth, width) for depth, width in widest.items() if width is not None]
+    if not found:
+        narrowest = [Shape(depth, possible[-1]) for depth, possible in widths.items() if possible]
+        costs = [(cost, shape) for shape in narrowest for cost in tries.measure_shape(shape)]
+        known = "".join(
+            f" {shape.name} would have {cost.speedup:.2f} times the speed and {cost.disk / 1e6:.1f} MB."
+            for cost, shape in sorted(costs, key=lambda pair: -pair[0].speedup)[:1]
+        )
+        raise CompressionError(f"No shape is fast or small enough.{known} Ask for less, or for fewer layers.")
+    return found
 
 
 def find_widest(tries: Tries, depth: int, widths: Sequence[float], limits: Limits) -> float | None:
     """The largest of the widths, which descend, at which so many layers cost little enough, before any training; by halving.
     None where not even the smallest does."""
+    wanted = Limits(limits.speedup and MARGIN * limits.speedup, limits.size and limits.size / MARGIN)
 
     def is_cheap(width: float) -> bool:
-        speedup = None if limits.speedup is None else MARGIN * limits.speedup
-        wanted = Limits(speedup, limits.size)
+        if wanted.speedup is None and wanted.size is None:
+            return True
         return any(wanted.allow_cost(cost.speedup, cost.disk) for cost in tries.measure_shape(Shape(depth, width)))
 
     low, high = 0, len(widths)  # the first cheap one is in [low, high]
@@ -93,27 +123,28 @@ def imbalance(shape: Shape, deepest: int) -> float:
     return abs(math.log(shape.layers / deepest) - math.log(shape.compute))
 
 
-def narrow(trials: Sequence[Trial], widths: Sequence[float], limits: Limits) -> Shape | None:
+def narrow(trials: Sequence[Trial], shapes: Sequence[Shape], widths: Sequence[float], limits: Limits) -> Shape | None:
     """The next shape that may be better than the best so far, with the same layers.
 
-    Where the score may drop, and has not dropped too much: half-way, in the order of the widths, between the best and the first
-    narrower one that was tried, whose score was not good enough. Where it may drop as it likes: the next narrower one, if
-    the limits of cost have been missed.
+    Where the score may drop and the best is inside the limits: half-way, in the order of the widths, between it and the first
+    narrower one that was tried, whose score was not good enough. Where a shape that was to be cheap enough was not, when
+    measured again, but its score is good enough: the next narrower one.
 
-    None where nothing is to be gained.
+    shapes: those that were timed as cheap enough.
+    RETURNS: None where nothing is to be gained.
     """
-    if limits.max_drop is None:
-        reached = any(limits.allow_cost(trial.cost.speedup, trial.cost.disk) for trial in trials)
-        start, most = (None, 1) if reached else (find_best(trials, Limits(max_drop=math.inf)), 1)
-    else:
-        wanted = (
-            Limits(size=math.inf, max_drop=limits.max_drop) if limits.wants_small else Limits(max_drop=limits.max_drop)
-        )
-        start, most = find_best(trials, wanted), len(widths)
+    start = find_best(trials, limits)
+    is_inside = start is not None
+    if is_inside and limits.max_drop is None:
+        return None
+    if start is None:
+        missed = [trial for trial in trials if trial.shape in shapes and limits.allow_drop(trial.drop)]
+        start = find_best(missed, Limits(max_drop=math.inf))
     if start is None:
         return None
-    tried = {trial.shape for trial in trials}
-    layers, first = start.shape.layers, widths.index(start.shape.compute)
-    last = next((i for i in range(first + 1, len(widths)) if Shape(layers, widths[i]) in tried), len(widths))
-    step = min((last - first) // 2, most)
-    return Shape(layers, widths[first + step]) if step else None
+    layers, tried = start.shape.layers, {trial.shape for trial in trials}
+    narrower = [Shape(layers, width) for width in widths[layers] if width < start.shape.compute]
+    between = list(takewhile(lambda shape: shape not in tried, narrower))
+    if not between:
+        return None
+    return between[(len(between) - 1) // 2 if is_inside else 0]

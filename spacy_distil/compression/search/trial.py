@@ -46,12 +46,23 @@ class Trial:
     scores: Mapping[str, float]
 
     def write(self, path: Path) -> None:
+        """Folders inside the search's own are written so that it may be moved."""
+        out = path.parents[2].resolve()
+        about = asdict(self)
+        for name in ("folder", "made_from"):
+            if about[name] is not None:
+                place = Path(about[name]).resolve()
+                about[name] = str(place.relative_to(out) if place.is_relative_to(out) else place)
         with new_file(path) as draft:
-            draft.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf8")
+            draft.write_text(json.dumps(about, indent=2) + "\n", encoding="utf8")
 
     @classmethod
     def read(cls, path: Path) -> Trial:
+        """path: `trials/NAME/trial.json` in the folder of a search."""
         about = json.loads(path.read_text(encoding="utf8"))
+        for name in ("folder", "made_from"):
+            if about[name] is not None:
+                about[name] = str(path.parents[2] / about[name])
         return cls(**{**about, "shape": Shape(**about["shape"]), "cost": Cost(**about["cost"])})
 
     def is_inside(self, limits: Limits) -> bool:

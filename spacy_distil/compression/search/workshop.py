@@ -3,6 +3,7 @@ other, each in a folder of its own.
 
     held_out.spacy              what all are scored on
     costs.json                  what shapes cost before any training
+    cache                       what the whole pipeline says of the corpus
     trials/word-pieces          the whole pipeline without the word pieces that the corpus does not use
     trials/3-layers             trained with three layers, made from the one before
     trials/3-layers-50          half of their multiply-adds, made from trials/3-layers, and trained
@@ -15,8 +16,9 @@ it is broken.
 from __future__ import annotations
 
 import os
+import random
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -31,17 +33,20 @@ from spacy.training import Example
 from thinc.api import Config
 from thinc.util import get_torch_default_device
 
+from spacy_distil.compression.budget import check_budget
 from spacy_distil.compression.encoders import find_encoders
 from spacy_distil.compression.errors import CompressionError
 from spacy_distil.compression.labels import with_own_labels
 from spacy_distil.compression.quantization import quantize
 from spacy_distil.compression.retraining import NAME, make_retraining_config
 from spacy_distil.compression.search.costs import Stopwatch
+from spacy_distil.compression.search.past import check_past, digest_files, read_past
+from spacy_distil.compression.search.scores import score
 from spacy_distil.compression.search.settings import Settings
 from spacy_distil.compression.search.shapes import Shape, depth_of, even_parts, spread_layers
 from spacy_distil.compression.search.trial import FILE, Cost, Trial
 from spacy_distil.compression.slim import slim
-from spacy_distil.compression.structured import keep_parts
+from spacy_distil.compression.structured import keep_parts, shape_of, whole_layers
 from spacy_distil.corpora.text import TextCorpus
 from spacy_distil.distillation.settings import BLOCK as DISTILLATION
 from spacy_distil.distillation.teacher import Teacher, load_teacher
@@ -50,12 +55,15 @@ from spacy_distil.encoder.int8 import has_int8_products
 from spacy_distil.encoder.precision import resolve_precision
 from spacy_distil.encoder.shim import to_checkpoint
 from spacy_distil.evaluation.sources import texts_with_questions
+from spacy_distil.pipeline.distilbert import DistilBert
 
 WHOLE = "whole"
+FEW = 100  # texts
 CALIBRATED = 400  # texts
 HIDDEN_WEIGHT = (
     1.0  # unless the config says another: what is left of an encoder learns the whole one's hidden states too
 )
+SCRATCH = ".timed-"
 MODEL, UNTRAINED, TRAINING = "model", "untrained", "training"
 
 Train = Callable[[Path, Path, bool], Any]
@@ -83,9 +91,9 @@ class Workshop:
         """
         dev: the corpus on which all are scored; None: a part of `corpus` that nothing is trained on.
         config: what holds in every training in place of the pipeline's own settings.
-        RAISES: CompressionError for a pipeline without an encoder, numbers of layers that it has not, a corpus on which it has
-            no score, and a folder in which another search stands; EncoderError for int8 where it does not run; TeacherError
-            and CorpusError for what can't be read.
+        RAISES: CompressionError for a pipeline without an encoder, or with one in int8, numbers of layers that it has not, a
+            corpus on which it has no score, and a folder in which another search stands; EncoderError for int8 where it does
+            not run; TeacherError and CorpusError for what can't be read.
         """
         self.folder, self.pipeline, self.corpus, self.dev = folder, pipeline, corpus, dev
         self.settings, self.config = settings, config or Config()
@@ -95,11 +103,16 @@ class Workshop:
         for layers in settings.layers or ():
             if not 1 <= layers <= self.depth:
                 raise CompressionError(f"layers = {layers}: the pipeline's encoder has {self.depth} layers.")
+        check_trainable(self.whole)
         self.precisions = choose_precisions(settings)
+        self._weights = {
+            **self.whole.config["training"]["score_weights"],
+            **self.config.get("training", {}).get("score_weights", {}),
+        }
         self._held_out = folder / "held_out.spacy"
-        is_new = not folder.exists()
+        is_new = not folder.exists() or not any(folder.iterdir())
         try:
-            self._check_same()
+            self.cuts_vocabulary = self._check_same()
             if not self._held_out.exists():
                 self._write_held_out()
             examples = self._read_held_out(self.whole)
@@ -109,8 +122,21 @@ class Workshop:
             if is_new:
                 shutil.rmtree(folder, ignore_errors=True)
             raise
+        for left in folder.glob(f"{SCRATCH}*"):
+            shutil.rmtree(left)
 
     # What is tried
+
+    def can_make(self, shape: Shape) -> bool:
+        """Whether each encoder's layers can lose so much: a head and some neurons of each have to stay."""
+        encoders = find_encoders(self.whole)
+        for name, layers in spread_layers(encoders, shape.layers).items():
+            config = encoders[name].encoder.config
+            try:
+                check_budget(shape_of(config, whole_layers(config, layers)), shape.compute)
+            except CompressionError:
+                return False
+        return True
 
     def measure_shape(self, shape: Shape) -> list[Cost]:
         """What it costs in each precision, before any training: whichever heads and neurons stay, it costs the same."""
@@ -125,18 +151,19 @@ class Workshop:
         return [Cost(**known[name][precision]) for precision in self.precisions]
 
     def try_shape(self, shape: Shape) -> list[Trial]:
-        """Make a shape and train it, and score it in each precision, after the whole layers that it is made from."""
+        """Make a shape and train it, and score it in each precision, after the whole layers that it is made from. The whole
+        pipeline as it is is no trial."""
         trials = self.try_shape(shape.whole_layers) if shape.compute < 1 else []
         made, before = self._make(shape)
         for precision in self.precisions:
-            if precision == "auto":
-                trials.append(self._try(shape.name, made, before, shape, precision))
-            else:
+            if precision != "auto":
                 name = f"{shape.name}-{precision}"
                 model = self._trial(name) / MODEL
                 if not model.exists():
                     self._round(made, precision, model)
                 trials.append(self._try(name, model, made, shape, precision))
+            elif made != self._whole_path:
+                trials.append(self._try(shape.name, made, before, shape, precision))
         return trials
 
     def read_trials(self) -> list[Trial]:
@@ -160,7 +187,8 @@ class Workshop:
                 self._slim(before, shape, folder / UNTRAINED)
             checkpoint = folder / TRAINING / "checkpoint.safetensors"
             self._train(folder / UNTRAINED / NAME, folder / TRAINING, checkpoint.exists())
-            os.replace(folder / TRAINING / "log.jsonl", folder / "log.jsonl")
+            if (folder / TRAINING / "log.jsonl").exists():  # not if a killed run got so far
+                os.replace(folder / TRAINING / "log.jsonl", folder / "log.jsonl")
             os.replace(folder / TRAINING / "model-best", folder / MODEL)
         for name in (UNTRAINED, TRAINING):
             shutil.rmtree(folder / name, ignore_errors=True)
@@ -186,8 +214,8 @@ class Workshop:
         config["corpora"]["dev"] = {**reader, "path": str(self._held_out)}
         config["training"].update(train_corpus="corpora.train", dev_corpus="corpora.dev")
         config[DISTILLATION]["cache"]["folder"] = str(self.folder / "cache")
-        if sum(hasattr(pipe, "listening_components") for _, pipe in nlp.components) == 1:
-            config[DISTILLATION]["hidden"]["weight"] = HIDDEN_WEIGHT
+        if shared := [name for name, pipe in nlp.components if isinstance(pipe, DistilBert)]:
+            config[DISTILLATION]["hidden"].update(weight=HIDDEN_WEIGHT, student=shared[0], teacher=shared[0])
         config[DISTILLATION]["states_weight"] = (
             HIDDEN_WEIGHT / 10
         )  # of questions, whose losses are as many as their pieces
@@ -203,7 +231,7 @@ class Workshop:
     @cached_property
     def _start(self) -> Path:
         """The pipeline from which all are made: the whole one, or that without some word pieces."""
-        if not self.settings.cuts_vocabulary:
+        if not self.cuts_vocabulary:
             return self._whole_path
         model = self._trial("word-pieces") / MODEL
         if not model.exists():
@@ -231,7 +259,7 @@ class Workshop:
             parts = even_parts(encoders[name].encoder.config, layers, shape.compute)
             encoders[name].adopt(keep_parts(to_checkpoint(encoders[name]), parts))
         costs = {}
-        with TemporaryDirectory(prefix=".timed-", dir=self.folder) as scratch:
+        with TemporaryDirectory(prefix=SCRATCH, dir=self.folder) as scratch:
             nlp.to_disk(Path(scratch) / "auto")
             for precision in self.precisions:
                 path = Path(scratch) / precision
@@ -245,7 +273,7 @@ class Workshop:
         if not file.exists():
             self._progress(f"Scoring {name}")
             nlp = self.whole if model == self._whole_path else spacy.load(model)
-            scores, mean = score(nlp, self._read_held_out(nlp))
+            scores, mean = score(nlp, self._read_held_out(nlp), self._weights)
             trial = Trial(
                 name=name,
                 folder=str(model),
@@ -276,7 +304,10 @@ class Workshop:
             examples = list(TextCorpus(self.dev)(self.whole))
         else:
             corpus = TextCorpus(self.corpus, held_out=settings.held_out, part="held_out")
-            examples = list(islice(corpus(self.whole), settings.scored))
+            examples = list(corpus(self.whole))
+            examples = random.Random(0).sample(examples, min(settings.scored, len(examples)))
+        if len(examples) < FEW:
+            self._progress(f"Only {len(examples)} texts are held out to score on: small differences will say little")
         labelled = with_own_labels(self.whole, examples)
         if any(new.reference is not old.reference for new, old in zip(labelled, examples, strict=True)):
             self._progress(
@@ -286,54 +317,35 @@ class Workshop:
         with new_file(self._held_out) as draft:
             docs.to_disk(draft)
 
-    def _check_same(self) -> None:
-        """What has been done can be used again if it was done with the same pipeline, texts and training."""
-        settings = {
-            "digest": Teacher(self.whole, ()).digest,
-            "pipeline": self.pipeline,
-            "corpus": self.corpus,
-            "dev": self.dev,
+    def _check_same(self) -> bool:
+        """What has been done can be used again if it was done with the same pipeline, texts and training.
+
+        RETURNS: whether word pieces are removed: as before, where the settings don't say.
+        """
+        past = read_past(self.folder)
+        vocabulary = self.settings.cuts_vocabulary
+        if self.settings.vocabulary is None:
+            vocabulary = past.get("vocabulary", vocabulary)
+        now = {
+            "pipeline": Teacher(self.whole, ()).digest,
+            "corpus": digest_files([self.corpus, *([self.dev] if self.dev else [])]),
+            "vocabulary": vocabulary,
             **{name: getattr(self.settings, name) for name in ("coverage", "held_out", "scored", "sample")},
-            "vocabulary": self.settings.cuts_vocabulary,
-            "config": self.config.to_str(),
+            "device": get_torch_default_device().type,
+            **{f"[{name}]": block for name, block in self.config.items()},
         }
-        file = self.folder / "search.json"
-        if not file.exists():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with new_file(file) as draft:
-                srsly.write_json(draft, settings)
-        past = srsly.read_json(file)
-        for name, value in settings.items():
-            if past.get(name) != value:
-                what = (
-                    f"{name} = {past.get(name)!r}, and not {value!r}"
-                    if name != "digest"
-                    else f"another {self.pipeline}"
-                )
-                raise CompressionError(
-                    f"The search in '{self.folder}' was made with {what}. It goes on with the same pipeline, corpus and "
-                    "training; limits, layers, compute, precisions and trials may change. Name another folder for this one."
-                )
+        check_past(self.folder, past, now)
+        return vocabulary
 
 
-def score(nlp: Language, examples: Iterable[Example]) -> tuple[dict[str, float], float]:
-    """The scores by which training chooses the best state, and their weighted mean.
-
-    RAISES: CompressionError where the corpus has none of them.
-    """
-    weights: Mapping[str, float | None] = nlp.config["training"]["score_weights"]
-    found = nlp.evaluate(examples)
-    scores = {
-        name: found[name] for name, weight in weights.items() if weight and isinstance(found.get(name), float | int)
-    }
-    if not scores:
-        wanted = ", ".join(name for name, weight in weights.items() if weight) or "none"
-        raise CompressionError(
-            f"There is nothing by which smaller pipelines could be compared: the corpus gives no score that has a weight in "
-            f"[training.score_weights] of the pipeline's config, which are {wanted}."
-        )
-    total = sum(weights[name] or 0.0 for name in scores)
-    return scores, sum(value * (weights[name] or 0.0) for name, value in scores.items()) / total
+def check_trainable(nlp: Language) -> None:
+    """RAISES: CompressionError where an encoder runs in int8."""
+    for name, shim in find_encoders(nlp).items():
+        if shim.options.precision == "int8":
+            raise CompressionError(
+                f"The encoder of '{name}' is in int8, which does not learn. Compress the pipeline from which it was made, or "
+                'load it with precision = "auto" and save that.'
+            )
 
 
 def choose_precisions(settings: Settings) -> list[str]:

@@ -48,8 +48,14 @@ def test_it_says_what_was_chosen_or_what_was_nearest():
         "No pipeline is inside the limits. Nearest: 3-layers-50, 4.00x the speed, 20.0 MB, 2.0 points lost; "
         "3-layers, 2.00x the speed, 40.0 MB, 0.5 points lost."
     )
-    assert describe_outcome(Outcome([WHOLE], Limits(speedup=99))).endswith("Nearest: nothing could be tried.")
-    assert describe_outcome(Outcome(OUTCOME.trials, Limits())) == "3 pipelines were made."
+    assert describe_outcome(Outcome([WHOLE], Limits(speedup=99))).endswith("Nearest: nothing was tried.")
+    assert describe_outcome(Outcome(OUTCOME.trials, Limits())) == "Pipelines made: 3."
+
+
+def test_a_recipe_ends_with_its_last_step():
+    outcome = Outcome(OUTCOME.trials, Limits(), recipe="3-layers-50")
+    assert outcome.chosen is SLIM
+    assert describe_outcome(outcome) == "Made: 3-layers-50, 4.00x the speed, 20.0 MB, 2.0 points lost."
 
 
 def test_the_whole_pipeline_is_no_answer():

@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from spacy_distil.compression.errors import CompressionError
 from spacy_distil.compression.search.settings import Limits, Settings
 from spacy_distil.compression.search.shapes import WIDTHS, Shape
 from spacy_distil.compression.search.strategy import find_widest, search
@@ -71,7 +72,7 @@ def test_the_smallest_is_wanted_where_only_the_size_is_limited():
     assert len({trial.shape.layers for trial in trials}) > 1
 
 
-@pytest.mark.parametrize("most", [1, 2, 3, 5])
+@pytest.mark.parametrize("most", [2, 3, 5])
 def test_no_more_trainings_than_asked_for(most):
     tries = FormulaTries()
     search(tries, Settings(speedup=4.0, max_drop=9.0, trials=most), DEPTHS)
@@ -93,15 +94,57 @@ def test_one_that_turns_out_slower_than_timed_is_made_narrower():
     assert search(FormulaTries(slower=0.01), Settings(speedup=3.0, trials=4), [3])  # it ends
 
 
-def test_a_speed_that_no_shape_has_ends_without_training():
+def test_a_speed_that_no_shape_has_ends_without_training_and_names_the_fastest():
     tries = FormulaTries()
-    assert search(tries, Settings(speedup=1000.0), DEPTHS) == []
+    with pytest.raises(CompressionError, match=r"2-layers-10 would have 45.00 times the speed and 5.5 MB"):
+        search(tries, Settings(speedup=1000.0), DEPTHS)
     assert tries.trained == []
+
+
+def test_where_nothing_fast_enough_is_good_enough_it_ends():
+    tries = FormulaTries()
+    trials = search(tries, Settings(speedup=6.0, max_drop=1.0, trials=50), DEPTHS)
+    assert find_best(trials, Limits(speedup=6.0, max_drop=1.0)) is None
+    assert {shape.layers for shape in tries.trained} == set(DEPTHS)
+    assert len([shape for shape in tries.trained if shape.compute < 1]) == len(DEPTHS)
+
+
+def test_only_what_can_be_made_is_tried():
+    tries = FormulaTries(least=0.45)
+    search(tries, Settings(max_drop=20.0, trials=50), DEPTHS)
+    assert min(shape.compute for shape in tries.trained) == 0.5
+    with pytest.raises(CompressionError, match=r"compute = 0.2: with 3 layers"):
+        search(FormulaTries(least=0.45), Settings(layers=[3], compute=[0.2]), [3])
+
+
+def test_named_shares_of_compute_are_the_only_ones():
+    tries = FormulaTries()
+    search(tries, Settings(compute=[0.5, 0.3], max_drop=20.0, trials=50), DEPTHS)
+    assert {shape.compute for shape in tries.trained} == {1.0, 0.5, 0.3}
+
+
+def test_without_a_limit_of_cost_nothing_is_timed():
+    tries = FormulaTries()
+    search(tries, Settings(max_drop=3.0), DEPTHS)
+    assert tries.measured == []
+
+
+def test_no_drop_at_all_may_leave_the_whole_pipeline_rounded_or_nothing():
+    trials = search(FormulaTries(), Settings(max_drop=0.0, trials=50), DEPTHS)
+    assert find_best(trials, Limits(max_drop=0.0)) is None
+    trials = search(FormulaTries(), Settings(max_drop=0.1, trials=50), DEPTHS)
+    best = find_best(trials, Limits(max_drop=0.1))
+    assert best is not None
+    assert best.name == "6-layers-int8"
+
+
+def test_one_training_too_many_is_better_than_no_trial():
+    assert search(FormulaTries(), Settings(speedup=6.0, trials=1), [3])
 
 
 def test_a_grid_is_tried_as_it_is():
     tries = FormulaTries()
-    trials = search(tries, Settings(layers=[4, 2], compute=[0.5, 0.25]), [4, 2])
+    trials = search(tries, Settings(layers=[4, 2], compute=[0.5, 0.25], trials=1), [4, 2])
     assert {trial.shape for trial in trials} == {
         Shape(layers, compute) for layers in (4, 2) for compute in (1.0, 0.5, 0.25)
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from spacy_distil.compression.search.settings import Limits
 from spacy_distil.compression.search.shapes import Shape
 from spacy_distil.compression.search.trial import Trial, find_best, find_front, find_nearest
@@ -45,7 +47,16 @@ def test_the_front_is_what_no_other_beats_in_both():
     assert find_front([WHOLE, *TRIALS], small=True) == [WHOLE, SLOW, FAST, TINY]
 
 
-def test_a_trial_is_written_and_read(tmp_path):
-    trial = make_trial(shape=Shape(3, 0.5))
-    trial.write(tmp_path / "trial.json")
-    assert Trial.read(tmp_path / "trial.json") == trial
+def test_a_trial_is_written_and_read_where_its_search_has_moved_to(tmp_path):
+    trial = replace(
+        make_trial(shape=Shape(3, 0.7)),
+        folder=str(tmp_path / "out" / "trials" / "x" / "model"),
+        made_from=str(tmp_path / "whole"),
+    )
+    file = tmp_path / "out" / "trials" / "x" / "trial.json"
+    file.parent.mkdir(parents=True)
+    trial.write(file)
+    assert Trial.read(file) == trial
+    (tmp_path / "out").rename(tmp_path / "moved")
+    moved = Trial.read(tmp_path / "moved" / "trials" / "x" / "trial.json")
+    assert moved == replace(trial, folder=str(tmp_path / "moved" / "trials" / "x" / "model"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,13 @@ from thinc.api import Config
 
 from spacy_distil.cli.train import train
 from spacy_distil.compression.budget import multiply_adds
+from spacy_distil.compression.encoders import set_precision
 from spacy_distil.compression.errors import CompressionError
+from spacy_distil.compression.search import costs
+from spacy_distil.compression.search.scores import score
 from spacy_distil.compression.search.settings import Settings
 from spacy_distil.compression.search.shapes import Shape
-from spacy_distil.compression.search.workshop import Workshop, score
+from spacy_distil.compression.search.workshop import Workshop
 from spacy_distil.distillation.teacher import load_teacher
 from tests.compression.conftest import build, nlp
 from tests.pipeline.conftest import TEXTS, examples
@@ -30,6 +34,11 @@ STEPS = {"training": {"max_steps": 4, "eval_frequency": 2, "optimizer": {"learn_
 def no_teacher_is_kept():
     yield
     load_teacher.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def short_rounds(monkeypatch):
+    monkeypatch.setattr(costs, "SECONDS", 0.02)
 
 
 @pytest.fixture
@@ -124,12 +133,12 @@ def test_scores_and_drops_are_the_weighted_means(make, labelled):
     workshop = make()
     trial = workshop.try_shape(Shape(2))[0]
     model = spacy.load(trial.folder)
-    scores, mean = score(model, workshop._read_held_out(model))
+    weights = model.config["training"]["score_weights"]
+    scores, mean = score(model, workshop._read_held_out(model), weights)
     assert trial.scores == pytest.approx(scores)
-    weights = {name: model.config["training"]["score_weights"][name] for name in scores}
-    assert trial.score == pytest.approx(mean)
-    assert trial.score == pytest.approx(np.average(list(scores.values()), weights=list(weights.values())))
-    assert len(set(weights.values())) > 1
+    of_scores = [weights[name] for name in scores]
+    assert trial.score == pytest.approx(mean) == pytest.approx(np.average(list(scores.values()), weights=of_scores))
+    assert len(set(of_scores)) > 1
     assert trial.drop == pytest.approx(100 * (workshop.base.score - trial.score))
     assert workshop.base.drop == 0
 
@@ -161,19 +170,57 @@ def test_a_broken_training_goes_on_from_its_checkpoint(make, trainer, tmp_path, 
     assert Path(trials[0].folder).is_dir()
 
 
+def test_a_run_killed_between_the_renames_goes_on(make, trainer, tmp_path, monkeypatch):
+    renamed = os.replace
+
+    def stop(source: Any, target: Any) -> None:
+        if Path(target).name == "model":
+            raise KeyboardInterrupt
+        renamed(source, target)
+
+    workshop = make()
+    monkeypatch.setattr("os.replace", stop)
+    with pytest.raises(KeyboardInterrupt):
+        workshop.try_shape(Shape(2))
+    monkeypatch.undo()
+    assert (tmp_path / "out" / "trials" / "2-layers" / "log.jsonl").exists()
+    assert Path(make().try_shape(Shape(2))[0].folder).is_dir()
+
+
 def test_a_whole_pipeline_is_only_rounded(make, trainer):
-    auto, half = make().try_shape(Shape(4))
+    workshop = make()
+    (half,) = workshop.try_shape(Shape(4))
     assert trainer.calls == []
-    assert auto.drop == 0
-    assert half.cost.disk < 0.75 * auto.cost.disk
-    assert auto.made_from is None
+    assert half.cost.disk < 0.75 * workshop.base.cost.disk
+    assert half.made_from == workshop.pipeline
+
+
+def test_weights_of_scores_in_the_config_hold_for_all(pipeline, labelled, trainer, tmp_path):
+    weights = {"tag_acc": 1.0, "cats_score": 0.0, "cats_macro_f": 0.0}
+    workshop = Workshop(
+        tmp_path / "out",
+        pipeline,
+        labelled,
+        Settings.from_block({"max_drop": 50.0, "precisions": ["auto"]}),
+        train=trainer,
+        dev=labelled,
+        config=Config({"training": {**STEPS["training"], "score_weights": weights}}),
+    )
+    assert list(workshop.base.scores) == ["tag_acc"]
+    assert list(workshop.try_shape(Shape(2))[0].scores) == ["tag_acc"]
+
+
+def test_what_can_be_made(make):
+    workshop = make()
+    assert workshop.can_make(Shape(4, 0.5))
+    assert not workshop.can_make(Shape(4, 0.1))  # of 4 heads and 48 neurons one and 16 have to stay
 
 
 def test_costs_are_timed_once_and_kept(make, monkeypatch):
-    costs = make().measure_shape(Shape(2, 0.5))
-    assert costs[1].disk < costs[0].disk
+    timed = make().measure_shape(Shape(2, 0.5))
+    assert timed[1].disk < timed[0].disk
     monkeypatch.setattr(Workshop, "_time", None)
-    assert make().measure_shape(Shape(2, 0.5)) == costs
+    assert make().measure_shape(Shape(2, 0.5)) == timed
 
 
 def test_the_size_of_a_shape_is_known_before_it_is_trained(make):
@@ -210,7 +257,7 @@ def test_a_corpus_without_labels_is_scored_by_agreement(pipeline, bare, trainer,
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"coverage": 0.9}, r"coverage = 1.0, and not 0.9"),
+        ({"coverage": 0.9}, r"was made with coverage = 1.0, and not 0.9"),
         ({"vocabulary": True}, "vocabulary = False, and not True"),
     ],
 )
@@ -227,6 +274,26 @@ def test_another_pipeline_does_not_go_on_with_it(make, nlp, pipeline):
     nlp.to_disk(pipeline)
     with pytest.raises(CompressionError, match="was made with another"):
         make()
+
+
+def test_a_corpus_that_was_written_again_is_another(make, labelled, nlp):
+    make()
+    DocBin(docs=[example.reference for example in examples(nlp)]).to_disk(labelled)
+    with pytest.raises(CompressionError, match="was made with another corpus"):
+        make()
+
+
+def test_a_pipeline_in_int8_is_refused_before_anything_is_done(make, nlp, pipeline, tmp_path):
+    set_precision(nlp, "int8")
+    nlp.to_disk(pipeline)
+    with pytest.raises(CompressionError, match="'distilbert' is in int8, which does not learn"):
+        make()
+    assert not (tmp_path / "out").exists()
+
+
+def test_word_pieces_stay_as_they_were_where_the_settings_do_not_say(make):
+    assert make(size="1GB").cuts_vocabulary
+    assert make().cuts_vocabulary
 
 
 def test_limits_may_change(make):

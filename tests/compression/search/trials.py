@@ -36,16 +36,19 @@ class FormulaTries:
     """Speed is in inverse proportion to the multiply-adds, and half as much again in int8. The score drops by two points times
     what is lost over what is left of them, by `flat` for each layer that is lost, and by a tenth of a point for rounding.
 
-    trained: the shapes that were trained, in order, and measured: those that were timed.
+    trained: the shapes that were trained, in order. measured: those that were timed. least: the smallest share of compute.
     """
 
     depth = LAYERS
 
-    def __init__(self, *, flat: float = 0.0, slower: float = 1.0) -> None:
+    def __init__(self, *, flat: float = 0.0, slower: float = 1.0, least: float = 0.0) -> None:
         """slower: what the speed of a trained shape is, in multiples of what was timed."""
-        self.flat, self.slower = flat, slower
+        self.flat, self.slower, self.least = flat, slower, least
         self.trained: list[Shape] = []
         self.measured: list[Shape] = []
+
+    def can_make(self, shape: Shape) -> bool:
+        return shape.compute >= self.least
 
     def measure_shape(self, shape: Shape) -> list[Cost]:
         self.measured.append(shape)
@@ -56,6 +59,8 @@ class FormulaTries:
         if shape not in self.trained and shape != Shape(self.depth):
             self.trained.append(shape)
         for int8 in (False, True):
+            if shape == Shape(self.depth) and not int8:
+                continue
             cost = self._cost(shape, int8)
             trials.append(
                 make_trial(
