@@ -123,7 +123,9 @@ def imbalance(shape: Shape, deepest: int) -> float:
     return abs(math.log(shape.layers / deepest) - math.log(shape.compute))
 
 
-def narrow(trials: Sequence[Trial], shapes: Sequence[Shape], widths: Sequence[float], limits: Limits) -> Shape | None:
+def narrow(
+    trials: Sequence[Trial], shapes: Sequence[Shape], widths: Mapping[int, Sequence[float]], limits: Limits
+) -> Shape | None:
     """The next shape that may be better than the best so far, with the same layers.
 
     Where the score may drop and the best is inside the limits: half-way, in the order of the widths, between it and the first
