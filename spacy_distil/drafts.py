@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -27,6 +29,12 @@ def new_file(path: Path) -> Iterator[Path]:
         raise
 
 
+def write_json(path: Path, value: Any) -> None:
+    """Write a file of JSON, every number as exact as it is."""
+    with new_file(path) as draft:
+        draft.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf8")
+
+
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """An empty folder beside `path`, which takes its place, and that of whatever was there, once the block has ended well."""
@@ -36,17 +44,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     try:
         draft.chmod(0o755)
         yield draft
-        if path.exists():
-            aside = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-            os.replace(path, aside / path.name)
-            try:
-                os.replace(draft, path)
-            except BaseException:
-                os.replace(aside / path.name, path)
-                raise
-            finally:
-                shutil.rmtree(aside)
-        else:
+        with set_aside(path):
             os.replace(draft, path)
     finally:
         shutil.rmtree(draft, ignore_errors=True)

@@ -1,5 +1,7 @@
 """The errors that users meet: each says what was wrong, which value, and what to do."""
 
+from collections.abc import Collection, Iterable
+
 
 class CheckpointError(ValueError):
     """Weights, a config or a tokenizer that can't be used."""
@@ -19,3 +21,9 @@ class ExportError(ValueError):
 
 class CorpusError(ValueError):
     """Texts that can't be read: a file that is not there, damaged, cut off, or without a text."""
+
+
+def check_fields(place: str, fields: Iterable[str], known: Collection[str], error: type[ValueError]) -> None:
+    """Raises the error for fields of a block, [place] of a config, that it has not."""
+    if unknown := sorted(set(fields) - set(known)):
+        raise error(f"[{place}] has no field {', '.join(map(repr, unknown))}. Its fields are {', '.join(known)}.")

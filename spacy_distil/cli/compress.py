@@ -11,6 +11,7 @@ from spacy.cli._util import Arg, Opt, import_code, setup_gpu, show_validation_er
 from wasabi import msg
 
 from spacy_distil.cli import distil
+from spacy_distil.cli.options import read_numbers
 from spacy_distil.cli.outputs import check_free
 from spacy_distil.cli.train import read_overrides, train
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from spacy_distil.compression.search.workshop import Workshop
 
 BEST = "model-best"
+NUMBERS = "Name numbers with commas between."
 
 
 @distil.command("compress", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -91,17 +93,17 @@ def compress_cli(
         "speedup": speedup,
         "size": size,
         "max_drop": max_drop,
-        "layers": None if layers is None else read_numbers("--layers", layers, int),
-        "compute": None if compute is None else read_numbers("--compute", compute, float),
+        "layers": None if layers is None else read_numbers("--layers", layers, int, NUMBERS),
+        "compute": None if compute is None else read_numbers("--compute", compute, float, NUMBERS),
         "vocabulary": vocabulary,
         "precisions": None if precisions is None else [name.strip() for name in precisions.split(",")],
         "trials": trials,
     }
-    config = read_config(config_path, overrides)
-    block = config.pop(BLOCK, {})
     try:
         if plot:
             import_pyplot()
+        config = read_config(config_path, overrides)
+        block = config.pop(BLOCK, {})
         settings = Settings.from_block({**block, **{name: value for name, value in given.items() if value is not None}})
         with set_aside(output) if force and not resume else nullcontext():
             workshop = Workshop(
@@ -165,23 +167,20 @@ def check_apart(output: Path, inputs: Iterable[str | Path | None]) -> None:
             msg.fail(f"{output} and {path} lie one in the other", "Name a folder of its own for the output.", exits=1)
 
 
-def read_numbers(option: str, text: str, kind: type[int] | type[float]) -> list[Any]:
-    try:
-        return [kind(number) for number in text.split(",")]
-    except ValueError:
-        msg.fail(f"{option} {text}", "Name numbers with commas between.", exits=1)
-        raise
-
-
 def read_config(path: Path | None, overrides: dict[str, Any]) -> Config:
-    """The config file with the settings of the command line, checked as far as can be without the pipeline."""
+    """The config file with the settings of the command line.
+
+    RAISES: CompressionError for what no training would read, as far as that is known without the pipeline.
+    """
     from spacy.schemas import ConfigSchemaTraining
     from spacy.util import load_config
     from thinc.api import Config
 
+    from spacy_distil.compression.errors import CompressionError
     from spacy_distil.compression.search.settings import BLOCK
     from spacy_distil.distillation.settings import BLOCK as DISTILLATION
     from spacy_distil.distillation.settings import FIELDS
+    from spacy_distil.errors import check_fields
 
     with show_validation_error(path):
         config = Config() if path is None else load_config(path, interpolate=False)
@@ -191,19 +190,16 @@ def read_config(path: Path | None, overrides: dict[str, Any]) -> Config:
         for block in blocks:
             place = place.setdefault(block, {}) if isinstance(place, dict) else None
         if not isinstance(place, dict):
-            msg.fail(f"--{name} {value}", "A part of that name is a value, and no block.", exits=1)
+            raise CompressionError(f"--{name} {value}: a part of that name is a value, and no block.")
         place[field] = value
     schema: Any = ConfigSchemaTraining
     of_training = schema.model_fields if hasattr(schema, "model_fields") else schema.__fields__  # pydantic 2, or 1
-    known = {"training": list(of_training), DISTILLATION: list(FIELDS)}
+    known = {"training": list(of_training), DISTILLATION: FIELDS}
+    sections = (BLOCK, "pruning", "system", *known)
     for section, block in config.items():
-        if section not in (BLOCK, "pruning", "system", *known):
-            msg.fail(
-                f"[{section}] has no place here", f"Sections are {BLOCK}, pruning, system, {', '.join(known)}.", exits=1
-            )
-        for field in block:
-            if field not in known.get(section, block):
-                msg.fail(f"[{section}] has no field {field!r}", f"Its fields are {', '.join(known[section])}.", exits=1)
+        if section not in sections:
+            raise CompressionError(f"[{section}] has no place here. Sections are {', '.join(sections)}.")
+        check_fields(section, block, known.get(section, block), CompressionError)
     return config
 
 

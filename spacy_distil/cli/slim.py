@@ -9,12 +9,14 @@ from spacy.cli._util import Arg, Opt, import_code, setup_gpu
 from wasabi import msg
 
 from spacy_distil.cli import distil
+from spacy_distil.cli.options import read_numbers
 from spacy_distil.cli.outputs import check_free
 
 if TYPE_CHECKING:
     from spacy_distil.compression.slim import Slimmed
 
 ARROW = "->"
+LAYERS = "Name layers by their numbers with commas between, as in 0,2,4."
 
 
 @distil.command("slim")
@@ -69,7 +71,7 @@ def slim_cli(
             nlp,
             [] if corpus is None else list(TextCorpus(str(corpus))(nlp)),
             compute=compute,
-            layers=None if layers is None else parse_layers(layers),
+            layers=None if layers is None else read_numbers("--layers", layers, int, LAYERS),
             coverage=coverage if vocabulary else None,
             sample=sample,
             progress=msg.text,
@@ -89,14 +91,6 @@ def slim_cli(
     msg.table(rows, header=("", "before", "after"), divider=True, aligns=("l", "r", "r"))
     msg.good(f"Wrote {output}")
     msg.text(f"python -m spacy distil train {output / NAME} --output {output}-retrained", spaced=True)
-
-
-def parse_layers(text: str) -> list[int]:
-    try:
-        return [int(number) for number in text.split(",")]
-    except ValueError:
-        msg.fail(f"--layers {text}", "Name layers by their numbers with commas between, as in 0,2,4.", exits=1)
-        raise
 
 
 def print_shape(name: str, encoder: Slimmed) -> None:

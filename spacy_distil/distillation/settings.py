@@ -11,6 +11,7 @@ from typing import Any, Literal
 from spacy.util import registry
 
 from spacy_distil.distillation.errors import DistillationError
+from spacy_distil.errors import check_fields
 
 BLOCK = "distillation"
 DOCUMENTED = """[distillation]
@@ -183,11 +184,7 @@ class Settings:
 def _check_fields(place: str, block: Any, known: list[str]) -> None:
     if not isinstance(block, Mapping):
         raise DistillationError(f"[{place}] must be a block of settings, and is {block!r}.")
-    unknown = sorted(set(block) - set(known))
-    if unknown:
-        raise DistillationError(
-            f"[{place}] has no field {', '.join(map(repr, unknown))}. Its fields are {', '.join(known)}."
-        )
+    check_fields(place, block, known, DistillationError)
 
 
 def _read_teachers(value: Any) -> tuple[str, ...]:

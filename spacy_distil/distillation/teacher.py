@@ -19,6 +19,7 @@ from spacy.tokens import Doc
 from spacy.vocab import Vocab
 from thinc.util import to_numpy
 
+from spacy_distil.digests import add_file
 from spacy_distil.distillation.answers import AnswerStore, Space
 from spacy_distil.distillation.errors import TeacherError
 from spacy_distil.distillation.hidden_states.states import kept_on_docs
@@ -87,9 +88,7 @@ class Teacher:
         else:
             for path in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
                 digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
-                with path.open("rb") as file:
-                    while block := file.read(1 << 24):
-                        digest.update(block)
+                add_file(digest, path)
         return digest.hexdigest()
 
     def upstream(self, component: str) -> list[str]:

@@ -19,6 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from spacy_distil.digests import add_file
 from spacy_distil.drafts import new_folder
 from spacy_distil.encoder import sparse
 from spacy_distil.encoder.calibration import Calibration
@@ -310,9 +311,7 @@ def _read_bin(path: Path) -> dict[str, Tensor]:
 
 def check_digest(path: Path, sha256: str) -> None:
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+    add_file(digest, path)
     if digest.hexdigest() != sha256.lower():
         raise CheckpointError(
             f"{str(path)!r} has the SHA-256 digest {digest.hexdigest()}, and {sha256} is expected: it is another file or a "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -357,7 +358,7 @@ def test_without_references_there_are_no_scores(built: tuple[Language, Seq2Seq])
 def test_scores_without_sacrebleu_name_the_extra(
     monkeypatch: pytest.MonkeyPatch, built: tuple[Language, Seq2Seq]
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "sacrebleu", None)
+    monkeypatch.setitem(sys.modules, "sacrebleu", None)
     with pytest.raises(ComponentError, match=re.escape("spacy-distil[translation]")):
         score_texts(examples(built[0]))
 

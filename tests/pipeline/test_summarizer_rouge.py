@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import builtins
+import sys
 from itertools import chain, combinations
 from typing import Any
 
@@ -60,14 +60,7 @@ def test_a_reference_without_a_word_is_none() -> None:
 
 
 def test_a_missing_library_is_an_error_that_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    original: Any = builtins.__import__
-
-    def fail(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name.startswith("rouge_score"):
-            raise ImportError(name)
-        return original(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", fail)
+    monkeypatch.setitem(sys.modules, "rouge_score", None)
     with pytest.raises(ComponentError, match=r"spacy-distil\[summarization\]"):
         rouge._library()
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from spacy_distil.compression.errors import CompressionError
 from spacy_distil.corpora.files import find_files
-from spacy_distil.drafts import new_file
+from spacy_distil.digests import add_file
+from spacy_distil.drafts import write_json
 
 FILE = "search.json"
 
@@ -22,17 +23,13 @@ def read_past(folder: Path) -> dict[str, Any]:
 
 
 def check_past(folder: Path, past: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Note what a search is made with, if it is new.
+    """Note what a search is made with, as JSON holds it, if it is new.
 
     RAISES: CompressionError that names what differs, if it is not.
     """
-    text = json.dumps(now, indent=2, default=str)
     if not past:
-        folder.mkdir(parents=True, exist_ok=True)
-        with new_file(folder / FILE) as draft:
-            draft.write_text(text + "\n", encoding="utf8")
+        write_json(folder / FILE, now)
         return
-    now = json.loads(text)
     differ = [name for name in sorted(past.keys() | now.keys()) if past.get(name) != now.get(name)]
     if differ:
         what = "; ".join(
@@ -51,8 +48,6 @@ def digest_files(paths: Iterable[str]) -> str:
     """Of the contents of files, and of those in folders."""
     digest = hashlib.blake2b(digest_size=16)
     for path in find_files(list(paths)):
-        with path.open("rb") as file:
-            while block := file.read(1 << 24):
-                digest.update(block)
+        add_file(digest, path)
         digest.update(f"\0{path.stat().st_size}\0".encode())
     return digest.hexdigest()

@@ -7,12 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import srsly
-
 from spacy_distil.compression.search.plot import write_plot
 from spacy_distil.compression.search.settings import Limits
 from spacy_distil.compression.search.trial import Trial, find_best, find_front, find_nearest
-from spacy_distil.drafts import new_file
+from spacy_distil.drafts import new_file, write_json
 from spacy_distil.evaluation.charts import HEIGHT, Bar, Point, Scatter, make_scatter
 from spacy_distil.evaluation.machine import describe_machine
 from spacy_distil.evaluation.page import make_environment
@@ -61,8 +59,7 @@ def write_report(outcome: Outcome, folder: Path, *, title: str, plot: bool = Tru
     for name, text in texts.items():
         with new_file(folder / name) as draft:
             draft.write_text(text, encoding="utf8")
-    with new_file(folder / "report.json") as draft:
-        srsly.write_json(draft, to_dict(outcome, machine))
+    write_json(folder / "report.json", to_dict(outcome, machine))
     picture = folder / "pareto.png"
     if plot:
         write_plot(outcome.trials, outcome.limits, outcome.chosen, picture)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from spacy_distil.compression.errors import CompressionError
+from spacy_distil.errors import check_fields
 
 BLOCK = "compression"
 DOCUMENTED = """[compression]
@@ -88,11 +89,7 @@ class Settings:
     @classmethod
     def from_block(cls, block: Mapping[str, Any]) -> Settings:
         """RAISES: CompressionError that names the field."""
-        known = [field.name for field in fields(cls)]
-        if unknown := sorted(set(block) - set(known)):
-            raise CompressionError(
-                f"[{BLOCK}] has no field {', '.join(map(repr, unknown))}. Its fields are {', '.join(known)}."
-            )
+        check_fields(BLOCK, block, FIELDS, CompressionError)
         for name, value in block.items():
             _check_type(name, value)
         settings = cls(**block)

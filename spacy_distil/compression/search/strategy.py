@@ -10,7 +10,7 @@ from typing import Protocol
 from spacy_distil.compression.errors import CompressionError
 from spacy_distil.compression.search.settings import Limits, Settings
 from spacy_distil.compression.search.shapes import WIDTHS, Shape
-from spacy_distil.compression.search.trial import Cost, Trial, find_best
+from spacy_distil.compression.search.trial import Cost, Trial, find_best, find_cheapest
 
 MARGIN = 1.03
 """By how much a shape has to be better than a limit before it is trained: timing is not exact."""
@@ -141,7 +141,7 @@ def narrow(
         return None
     if start is None:
         missed = [trial for trial in trials if trial.shape in shapes and limits.allow_drop(trial.drop)]
-        start = find_best(missed, Limits(max_drop=math.inf))
+        start = find_cheapest(missed, limits)
     if start is None:
         return None
     layers, tried = start.shape.layers, {trial.shape for trial in trials}

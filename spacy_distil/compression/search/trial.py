@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from spacy_distil.compression.search.settings import Limits
 from spacy_distil.compression.search.shapes import Shape
-from spacy_distil.drafts import new_file
+from spacy_distil.drafts import write_json
 
 FILE = "trial.json"
 
@@ -53,8 +53,7 @@ class Trial:
             if about[name] is not None:
                 place = Path(about[name]).resolve()
                 about[name] = str(place.relative_to(out) if place.is_relative_to(out) else place)
-        with new_file(path) as draft:
-            draft.write_text(json.dumps(about, indent=2) + "\n", encoding="utf8")
+        write_json(path, about)
 
     @classmethod
     def read(cls, path: Path) -> Trial:
@@ -77,22 +76,25 @@ def find_best(trials: Iterable[Trial], limits: Limits) -> Trial | None:
     inside = [trial for trial in trials if trial.is_inside(limits)]
     if limits.max_drop is None:
         return max(inside, key=lambda trial: (trial.score, trial.cost.speedup), default=None)
+    return find_cheapest(inside, limits)
+
+
+def find_cheapest(trials: Iterable[Trial], limits: Limits) -> Trial | None:
+    """The fastest, or the smallest where only a size is asked for, inside the limits or not; the better one of equals."""
     if limits.wants_small:
-        return min(inside, key=lambda trial: (trial.cost.disk, -trial.score), default=None)
-    return max(inside, key=lambda trial: (trial.cost.speedup, trial.score), default=None)
+        return min(trials, key=lambda trial: (trial.cost.disk, -trial.score), default=None)
+    return max(trials, key=lambda trial: (trial.cost.speedup, trial.score), default=None)
 
 
 def find_nearest(trials: Sequence[Trial], limits: Limits) -> list[Trial]:
     """Where none is inside all limits: the one with the best score that costs little enough, and the fastest, or smallest,
     whose score is good enough."""
-    cheap = find_best(trials, Limits(limits.speedup, limits.size))
+    cheap = find_best(trials, replace(limits, max_drop=None))
     good = None
     if limits.max_drop is not None:
-        only_drop = Limits(size=None if limits.size is None else float("inf"), max_drop=limits.max_drop)
-        good = find_best(trials, only_drop if limits.wants_small else Limits(max_drop=limits.max_drop))
-    if cheap is None and good is None:
-        return [max(trials, key=lambda trial: trial.cost.speedup)] if trials else []
-    return [trial for trial in (cheap, good) if trial is not None]
+        good = find_cheapest([trial for trial in trials if limits.allow_drop(trial.drop)], limits)
+    nearest = (cheap, good) if cheap or good else (find_cheapest(trials, limits),)
+    return [trial for trial in nearest if trial is not None]
 
 
 def find_front(trials: Iterable[Trial], *, small: bool = False) -> list[Trial]:

@@ -15,6 +15,7 @@ it is broken.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -26,7 +27,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import spacy
-import srsly
 from spacy.language import Language
 from spacy.tokens import DocBin
 from spacy.training import Example
@@ -50,7 +50,7 @@ from spacy_distil.compression.structured import keep_parts, shape_of, whole_laye
 from spacy_distil.corpora.text import TextCorpus
 from spacy_distil.distillation.settings import BLOCK as DISTILLATION
 from spacy_distil.distillation.teacher import Teacher, load_teacher
-from spacy_distil.drafts import new_file, new_folder
+from spacy_distil.drafts import new_file, new_folder, write_json
 from spacy_distil.encoder.int8 import has_int8_products
 from spacy_distil.encoder.precision import resolve_precision
 from spacy_distil.encoder.shim import to_checkpoint
@@ -60,9 +60,9 @@ from spacy_distil.pipeline.distilbert import DistilBert
 WHOLE = "whole"
 FEW = 100  # texts
 CALIBRATED = 400  # texts
-HIDDEN_WEIGHT = (
-    1.0  # unless the config says another: what is left of an encoder learns the whole one's hidden states too
-)
+# Unless the config says others: what is left of an encoder learns the whole one's hidden states too.
+HIDDEN_WEIGHT = 1.0
+STATES_WEIGHT = 0.1  # of questions, whose losses are as many as their pieces
 SCRATCH = ".timed-"
 MODEL, UNTRAINED, TRAINING = "model", "untrained", "training"
 
@@ -105,10 +105,9 @@ class Workshop:
                 raise CompressionError(f"layers = {layers}: the pipeline's encoder has {self.depth} layers.")
         check_trainable(self.whole)
         self.precisions = choose_precisions(settings)
-        self._weights = {
-            **self.whole.config["training"]["score_weights"],
-            **self.config.get("training", {}).get("score_weights", {}),
-        }
+        of_config = self.config.get("training", {}).get("score_weights", {})
+        weights = {**self.whole.config["training"]["score_weights"], **of_config}
+        self._weights = {name: weight for name, weight in weights.items() if weight}
         self._held_out = folder / "held_out.spacy"
         is_new = not folder.exists() or not any(folder.iterdir())
         try:
@@ -140,15 +139,14 @@ class Workshop:
 
     def measure_shape(self, shape: Shape) -> list[Cost]:
         """What it costs in each precision, before any training: whichever heads and neurons stay, it costs the same."""
-        file, name = self.folder / "costs.json", f"{self._start.name} {shape.name}"
-        known: dict[str, Any] = srsly.read_json(file) if file.exists() else {}
-        if not set(self.precisions) <= known.get(name, {}).keys():
+        file = self.folder / "costs.json"
+        known: dict[str, Any] = json.loads(file.read_text(encoding="utf8")) if file.exists() else {}
+        costs = known.get(shape.name, {})
+        if not set(self.precisions) <= costs.keys():
             self._progress(f"Timing {shape.name}")
-            timed = {precision: vars(cost) for precision, cost in self._time(shape).items()}
-            with new_file(file) as draft:
-                srsly.write_json(draft, {**known, name: timed})
-            known = srsly.read_json(file)
-        return [Cost(**known[name][precision]) for precision in self.precisions]
+            costs = {precision: vars(cost) for precision, cost in self._time(shape).items()}
+            write_json(file, {**known, shape.name: costs})
+        return [Cost(**costs[precision]) for precision in self.precisions]
 
     def try_shape(self, shape: Shape) -> list[Trial]:
         """Make a shape and train it, and score it in each precision, after the whole layers that it is made from. The whole
@@ -209,16 +207,13 @@ class Workshop:
         the same answers: they are kept."""
         config = make_retraining_config(nlp, pipeline=str(untrained), teacher=str(self._start))
         reader = {"@readers": "spacy-distil.TextCorpus.v1"}
-        held_out = 0.0 if self.dev else self.settings.held_out
-        config["corpora"]["train"] = {**reader, "path": self.corpus, "held_out": held_out}
+        config["corpora"]["train"] = {**reader, "path": self.corpus, "held_out": self._held_out_share}
         config["corpora"]["dev"] = {**reader, "path": str(self._held_out)}
         config["training"].update(train_corpus="corpora.train", dev_corpus="corpora.dev")
         config[DISTILLATION]["cache"]["folder"] = str(self.folder / "cache")
         if shared := [name for name, pipe in nlp.components if isinstance(pipe, DistilBert)]:
             config[DISTILLATION]["hidden"].update(weight=HIDDEN_WEIGHT, student=shared[0], teacher=shared[0])
-        config[DISTILLATION]["states_weight"] = (
-            HIDDEN_WEIGHT / 10
-        )  # of questions, whose losses are as many as their pieces
+        config[DISTILLATION]["states_weight"] = STATES_WEIGHT
         return config.merge(self.config)
 
     def _round(self, made: Path, precision: str, target: Path) -> None:
@@ -292,7 +287,11 @@ class Workshop:
     # What is read
 
     def _read_train(self, nlp: Language) -> Iterable[Example]:
-        return TextCorpus(self.corpus, held_out=0.0 if self.dev else self.settings.held_out)(nlp)
+        return TextCorpus(self.corpus, held_out=self._held_out_share)(nlp)
+
+    @property
+    def _held_out_share(self) -> float:
+        return 0.0 if self.dev else self.settings.held_out
 
     def _read_held_out(self, nlp: Language) -> list[Example]:
         return list(TextCorpus(str(self._held_out))(nlp))

@@ -12,6 +12,7 @@ from thinc.api import Optimizer
 from spacy_distil.compression.errors import CompressionError
 from spacy_distil.compression.sparsity.schedule import CubicSchedule
 from spacy_distil.compression.sparsity.selection import Selection
+from spacy_distil.errors import check_fields
 
 BLOCK = "pruning"
 DOCUMENTED = """[pruning]
@@ -69,11 +70,7 @@ class Settings:
     @classmethod
     def from_block(cls, block: Mapping[str, Any]) -> Settings:
         """RAISES: CompressionError that names the field."""
-        unknown = sorted(set(block) - set(DEFAULTS))
-        if unknown:
-            raise CompressionError(
-                f"[{BLOCK}] has no field {', '.join(map(repr, unknown))}. Its fields are {', '.join(DEFAULTS)}."
-            )
+        check_fields(BLOCK, block, DEFAULTS, CompressionError)
         values = {**DEFAULTS, **block}
         check_method(values["method"])
         if isinstance(values["components"], str):

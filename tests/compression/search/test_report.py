@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import builtins
 import json
 import struct
-from typing import Any
+import sys
 
 import pytest
 
@@ -104,13 +103,6 @@ def test_a_plot_without_limits_and_without_a_chosen_one(tmp_path):
 
 
 def test_without_matplotlib_it_names_the_extra(monkeypatch):
-    found = builtins.__import__
-
-    def missing(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name.startswith("matplotlib"):
-            raise ImportError(name)
-        return found(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", missing)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(CompressionError, match=r"pip install 'spacy-distil\[plot\]'"):
         import_pyplot()
