@@ -35,6 +35,12 @@ DIVIDED = (("attention.q_lin", "attention.k_lin", "attention.v_lin"), ("ffn.lin1
 """What the outputs of a layer's norms go into: those of the one before it, and of the one inside."""
 
 
+def to_uint8(x: Tensor) -> Tensor:
+    """Cut off what follows the point of values from 0 to below 256: in vectors by way of int16, where torch's own conversion
+    goes value by value, five times as slow."""
+    return x.to(torch.int16).to(torch.uint8)
+
+
 @dataclass(frozen=True, eq=False)
 class InputRange:
     """What the inputs of a product were between when it was calibrated, zero included; what is beyond is cut off.
@@ -63,7 +69,7 @@ class InputRange:
             scaled = torch.add(half_up, x.float(), alpha=1 / self.scale)
         else:
             scaled = torch.addcmul(half_up, x.float(), self._steps)
-        return scaled.clamp_(0, STEPS).to(torch.uint8)
+        return to_uint8(scaled.clamp_(0, STEPS))
 
     @cached_property
     def _steps(self) -> Tensor | None:

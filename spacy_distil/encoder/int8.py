@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spacy_distil.encoder.calibration import STEPS, TINY, Calibration, InputRange
+from spacy_distil.encoder.calibration import STEPS, TINY, Calibration, InputRange, to_uint8
 from spacy_distil.encoder.inference import MakeProducts, Product, Products, linears
 from spacy_distil.encoder.module import Layer, activate
 from spacy_distil.encoder.storage import dequantize_rows, quantize_rows
@@ -52,9 +52,10 @@ class Int8Product(Product):
         return self._multiply(self._round(x), self.inputs)
 
     def activated(self, x: Tensor, activation: str) -> Tensor:
-        """The activation of x W^T + b, in unsigned 8 bits where the range of the outputs is known."""
+        """The activation of x W^T + b, in unsigned 8 bits where the range of the outputs is known, in float32 where each row
+        has its own: so the next product rounds it without another pass."""
         if self.inputs is None:
-            return activate(self._by_rows(x), activation).to(self.dtype)
+            return activate(self._by_rows(x), activation)
         if activation != "gelu":
             result = activate(self._multiply(self._round(x), self.inputs), activation)
             return result if self.outputs is None else self.outputs.round(result)
@@ -85,9 +86,9 @@ class Int8Product(Product):
     def _by_rows(self, x: Tensor) -> Tensor:
         """x = low + step * rounded, row by row, so that x W^T = low * (the sums of W's rows) + step * (rounded W^T)."""
         x = x.float()
-        low, high = x.aminmax(dim=1, keepdim=True)
+        low, high = x.amin(dim=1, keepdim=True), x.amax(dim=1, keepdim=True)  # in vectors; torch's aminmax is not
         step = ((high - low) / STEPS).clamp_(min=TINY)
-        rounded = ((x - low) / step).add_(0.5).clamp_(0, STEPS).to(torch.uint8)
+        rounded = to_uint8((x - low).mul_(1 / step).add_(0.5))
         product = torch.ops.onednn.qlinear_pointwise(
             rounded, 1.0, 0, self.weight, self.scale, self.zeros, None, 1.0, 0, torch.float32, "none", [], ""
         )
