@@ -14,7 +14,7 @@ from spacy_distil.encoder.config import EncoderConfig, choose_layers
 from spacy_distil.errors import CheckpointError
 from spacy_distil.pipeline.blocks import ENCODER, encoder_blocks
 
-AUTO = "auto"
+AUTO, ALL = "auto", "all"
 
 
 def configure(
@@ -22,7 +22,7 @@ def configure(
     teacher: Annotated[Path, typer.Argument(help="Where to write the teacher's config")],
     student: Annotated[Path, typer.Argument(help="Where to write the student's config")],
     checkpoint: Annotated[str, typer.Option(help="Hub id, folder, or package:module/folder")],
-    layers: Annotated[str, typer.Option(help="The student's layers, such as 0,2,4; auto takes every second")] = AUTO,
+    layers: Annotated[str, typer.Option(help="The student's layers, such as 0,2,4; auto takes every second; all")] = AUTO,
     distilled: Annotated[
         Path | None, typer.Option(help="Where to write the config of the student with a teacher")
     ] = None,
@@ -43,14 +43,17 @@ def configure(
     except CheckpointError as error:
         msg.fail("The checkpoint can't be used", str(error), exits=1)
     write(teacher, config)
-    encoder["layers"] = choose_layers(n_layers) if layers == AUTO else [int(layer) for layer in layers.split(",")]
+    if layers == ALL:
+        encoder["layers"] = None
+    else:
+        encoder["layers"] = choose_layers(n_layers) if layers == AUTO else [int(layer) for layer in layers.split(",")]
     write(student, config)
     if distilled is not None:
         encoder.update(name=trained, sha256=None)
         config = Config(config).merge(load_config(block))
         config["distillation"]["teacher"] = trained
         write(distilled, config)
-    msg.info(f"{checkpoint}: {n_layers} layers, of which the student keeps {encoder['layers']}")
+    msg.info(f"{checkpoint}: {n_layers} layers, of which the student keeps {encoder['layers'] or ALL}")
 
 
 def find_encoder(blocks: dict[str, Any]) -> dict[str, Any]:
