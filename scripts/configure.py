@@ -22,7 +22,9 @@ def configure(
     teacher: Annotated[Path, typer.Argument(help="Where to write the teacher's config")],
     student: Annotated[Path, typer.Argument(help="Where to write the student's config")],
     checkpoint: Annotated[str, typer.Option(help="Hub id, folder, or package:module/folder")],
-    layers: Annotated[str, typer.Option(help="The student's layers, such as 0,2,4; auto takes every second; all")] = AUTO,
+    layers: Annotated[
+        str, typer.Option(help="The student's layers, such as 0,2,4; auto takes every second; all")
+    ] = AUTO,
     distilled: Annotated[
         Path | None, typer.Option(help="Where to write the config of the student with a teacher")
     ] = None,
