@@ -7,6 +7,7 @@ import gc
 import json
 import pickle
 import random
+import warnings
 from itertools import chain
 from pathlib import Path
 
@@ -456,3 +457,31 @@ def test_answers_that_stand_on_a_doc_are_scored_and_others_are_asked_for(
     given[0].predicted._.questions = ["Another?"]
     assert pipe.score(given) == scores
     assert asked == [0, 1]
+
+
+# An unknown script
+
+
+HINDI = "यह फ़िल्म कहाँ की है"
+
+
+@pytest.mark.parametrize(
+    ("text", "question", "message"),
+    [
+        ("The film in London was great.", "फ़िल्म कहाँ?", "is asked questions of which 67% of the pieces are unknown"),
+        (HINDI, "Where?", r"reads texts of which \d+% of the pieces are unknown to its vocabulary, such as 'यह'"),
+    ],
+)
+def test_a_question_or_text_in_an_unknown_script_is_told_once(
+    nlp: Language, pipe: QuestionAnswering, text: str, question: str, message: str
+) -> None:
+    with pytest.warns(UserWarning, match=f"'distilbert_qa' {message}"):
+        nlp(text)._.ask(question)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        nlp(text)._.ask(question)
+
+
+def test_an_unknown_script_is_told_in_training(nlp: Language) -> None:
+    with pytest.warns(UserWarning, match="'distilbert_qa' reads texts of which"):
+        nlp.update([example(nlp, HINDI, [("Where?", [])])], sgd=Adam(0.001))

@@ -127,6 +127,7 @@ class MaskedLanguageModel(TrainablePipe):
         encodings = self.tokenizer.encode(texts)
         mask = mask_id(self.tokenizer)
         ids = [np.array(encoding.ids, dtype=np.int64) for encoding in encodings]
+        self.shim.look_for_unknown(np.concatenate([np.zeros(0, dtype=np.int64), *ids]), lambda: texts)
         found = [(i, int(at)) for i, row in enumerate(ids) for at in np.flatnonzero(row == mask)]
         filled: list[list[dict[str, Any]]] = [[] for _ in texts]
         for start in range(0, len(found), MASKS_AT_ONCE):
@@ -165,9 +166,10 @@ class MaskedLanguageModel(TrainablePipe):
 
     def read(self, docs: Iterable[Doc]) -> list[Ints1d]:
         """Each Doc's pieces."""
-        return [
-            np.array(encoding.ids, dtype=np.int64) for encoding in self.tokenizer.encode([doc.text for doc in docs])
-        ]
+        texts = [doc.text for doc in docs]
+        ids = [np.array(encoding.ids, dtype=np.int64) for encoding in self.tokenizer.encode(texts)]
+        self.shim.look_for_unknown(np.concatenate([np.zeros(0, dtype=np.int64), *ids]), lambda: texts)
+        return ids
 
     def draw(self, ids: Sequence[Ints1d], random: torch.Generator | None = None) -> list[Ints2d]:
         """Masks for each text, see `choose_masks`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from spacy_distil.encoder.model import get_shim, read_encoder, write_encoder
 from spacy_distil.encoder.sequences import Sequences
 from spacy_distil.encoder.shim import DistilBertShim
 from spacy_distil.encoder.tokenizer import PieceTokenizer
+from spacy_distil.encoder.unknown import UnknownWatch
 from spacy_distil.errors import ComponentError
 from spacy_distil.pipeline.mean_score import MeanScore
 from spacy_distil.pipeline.question_answering.answers import (
@@ -136,6 +137,7 @@ class QuestionAnswering(TrainablePipe):
         self.max_answer_length = max_answer_length
         self.no_answer_threshold = no_answer_threshold
         self.questions_per_doc = questions_per_doc
+        self._unknown = UnknownWatch()
         # A component that comes from another pipeline keeps that one's vocabulary: the Docs that it meets say where it is.
         self.vocabs = [vocab]
         register_references()
@@ -193,14 +195,15 @@ class QuestionAnswering(TrainablePipe):
         self, docs: Sequence[Doc], questions: Sequence[Sequence[str]], names: Sequence[Sequence[str]] | None = None
     ) -> Windows:
         """The sequences in which questions and Docs are encoded. names: what errors call the questions."""
-        return make_windows(
-            [doc.text for doc in docs],
-            questions,
-            self.tokenizer,
-            max_length=self.window_length,
-            stride=self.stride,
-            names=names,
+        texts = [doc.text for doc in docs]
+        windows = make_windows(
+            texts, questions, self.tokenizer, max_length=self.window_length, stride=self.stride, names=names
         )
+        passage_ids, question_ids = windows.split_ids()
+        who = f"The component '{self.name}'"
+        self._unknown.look(who, passage_ids, lambda: texts, self.tokenizer)
+        self._unknown.look(who, question_ids, lambda: [*chain.from_iterable(questions)], self.tokenizer, "question")
+        return windows
 
     def predict(self, docs: Iterable[Doc]) -> list[list[Answer] | None]:
         """For each Doc the best answers to the questions that stand on it, None where none do."""
