@@ -152,9 +152,10 @@ def test_a_cut_is_told_once(distilbert_folder: Path, has_sentences: bool) -> Non
 # What it can't learn
 
 
-def test_without_a_reference_there_is_nothing_to_learn(distilbert_folder: Path) -> None:
-    with pytest.raises(ComponentError, match=r"no example has a text in `doc._.translations`"):
-        build(distilbert_folder, pairs=[("The film", ""), ("London", " ")])
+@pytest.mark.parametrize("vocabulary", ["bpe", "source"])
+def test_without_a_reference_there_is_nothing_to_learn(distilbert_folder: Path, vocabulary: str) -> None:
+    with pytest.raises(ComponentError, match=r"none of the 2 examples has a text in `doc._.translations`"):
+        build(distilbert_folder, model={"vocabulary": vocabulary}, pairs=[("The film", ""), ("London", " ")])
 
 
 def test_docs_without_reference_or_text_are_passed_over(distilbert_folder: Path) -> None:
@@ -298,7 +299,7 @@ def test_a_decoder_starts_from_another_pipelines(distilbert_folder: Path, tmp_pa
     nlp.to_disk(tmp_path)
     folder = tmp_path / teacher.name
     block = {"decoder": str(tmp_path), "decoder_layers": [1]}
-    _, student = build(folder, encoder={"layers": [0, 2]}, model=block, random=False, pairs=[("The film", "")])
+    _, student = build(folder, encoder={"layers": [0, 2]}, model=block, random=False)
     given, taken = get_decoder(teacher.model).decoder, get_decoder(student.model).decoder
     assert taken.config.n_layers == 1
     assert torch.equal(taken.layers[0].ffn.lin1.weight, given.layers[1].ffn.lin1.weight)

@@ -323,6 +323,16 @@ def test_an_update_learns_from_the_questions_that_are_drawn(pipe, nlp, monkeypat
     assert seen == [[1, 1, 1, 1]]
 
 
+def test_without_a_question_that_is_answered_there_is_nothing_to_learn(nlp: Language) -> None:
+    plain = Example(nlp.make_doc("The film"), nlp.make_doc("The film"))
+    unlabelled = example(nlp, "The film", [("Where?", None)])
+    with pytest.raises(ComponentError, match=r"'distilbert_qa' .*none of the 2 examples has .* in `doc._.questions`"):
+        nlp.initialize(lambda: [plain, unlabelled])
+    nlp.initialize(lambda: [plain, example(nlp, "The film", [("Where?", ["film"])])])
+    nlp.config["distillation"] = {"teacher": "somewhere"}
+    nlp.initialize(lambda: [plain, unlabelled])
+
+
 def test_examples_without_questions_and_empty_docs_pass(nlp):
     plain = Example(nlp.make_doc("The film"), nlp.make_doc("The film"))
     empty = example(nlp, "", [("Where?", [])])

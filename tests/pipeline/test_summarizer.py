@@ -257,6 +257,19 @@ def test_texts_without_labels_teach_nothing() -> None:
     assert gradient[n_bare:].all()
 
 
+@pytest.mark.parametrize("summaries", [None, [""]])
+def test_without_labels_there_is_nothing_to_learn(summaries: list[str] | None) -> None:
+    nlp = build()
+    made = reports(2, vocab=nlp.vocab, annotate="")
+    for example in made:
+        example.reference._.summaries = summaries
+    with pytest.raises(ComponentError, match=r"'head' .*none of the 2 examples has .* in `doc._.summaries`, or `doc"):
+        nlp.initialize(lambda: made)
+    nlp.initialize()
+    nlp.config["distillation"] = {"teacher": "somewhere"}
+    nlp.initialize(lambda: made)
+
+
 def test_a_salient_sentence_that_does_not_exist_is_an_error() -> None:
     nlp = build()
     (example,) = reports(1, vocab=nlp.vocab, annotate="")

@@ -37,7 +37,7 @@ from spacy_distil.pipeline.generation.search import Search
 from spacy_distil.pipeline.generation.sources import Pairs, Sources
 from spacy_distil.pipeline.generation.vocabulary import decode, encode, size_of
 from spacy_distil.pipeline.generation.writing import write
-from spacy_distil.pipeline.references import register_references
+from spacy_distil.pipeline.references import check_references, register_references
 
 Target = Literal["translation", "summary"]
 EXTENSIONS = {"translation": "translation", "summary": "abstract"}
@@ -235,9 +235,11 @@ class Seq2Seq(TrainablePipe):
         """Load the encoder's checkpoint, train the target vocabulary on all references, and make the decoder, unless they are
         there already.
 
-        RAISES: ComponentError where a vocabulary has to be trained and there are no references.
+        RAISES: ComponentError where there are no references; where a vocabulary has to be trained, even if there is a teacher.
         """
         validate_get_examples(get_examples, "Seq2Seq.initialize")
+        what = f"a text in `doc._.{REFERENCES[self.target]}`"
+        check_references(self.name, what, lambda doc: bool(self.find_references(doc)), get_examples, nlp)
         is_fresh = not get_decoder(self.model).has_weights
         initialize(self.model, lambda: self._all_references(get_examples))
         options = get_decoder(self.model).options

@@ -39,11 +39,11 @@ from spacy_distil.pipeline.question_answering.answers import (
     texts_in,
     texts_of,
 )
-from spacy_distil.pipeline.question_answering.gold import Question, cross_entropy, draw
+from spacy_distil.pipeline.question_answering.gold import Question, cross_entropy, draw, has_answers
 from spacy_distil.pipeline.question_answering.metrics import best, exact_match, f1
 from spacy_distil.pipeline.question_answering.spans import find_spans
 from spacy_distil.pipeline.question_answering.windows import Windows, make_windows
-from spacy_distil.pipeline.references import register_references
+from spacy_distil.pipeline.references import check_references, register_references
 
 INITIAL_SAMPLE = 100  # examples that are looked at before training
 
@@ -274,8 +274,13 @@ class QuestionAnswering(TrainablePipe):
         return self.make_windows(docs, texts, [[question.name for question in row] for row in questions])
 
     def initialize(self, get_examples: Callable[[], Iterable[Example]], *, nlp: Language | None = None) -> None:
-        """Load the encoder's checkpoint, unless it has weights already."""
+        """Load the encoder's checkpoint, unless it has weights already.
+
+        RAISES: ComponentError where no example has a question whose answers are known, and no teacher knows them.
+        """
         validate_get_examples(get_examples, "QuestionAnswering.initialize")
+        what = "a question with `answers` in `doc._.questions`"
+        check_references(self.name, what, has_answers, get_examples, nlp)
         self.model.initialize()
         questions = [q for row in self.find_questions(list(islice(get_examples(), INITIAL_SAMPLE))) for q in row]
         if self.no_answer_threshold is None and any(not question.answers for question in questions):
