@@ -56,21 +56,22 @@ def convert(
     input_path: Path, output_path: Path, converter: str, lang: str, on_error: str | None
 ) -> tuple[int, list[str]]:
     """RETURNS: the number of Docs, and what the converter warned of. Raises CorpusError."""
-    import spacy
     from spacy.tokens import DocBin
 
     from spacy_distil.drafts import new_file
     from spacy_distil.errors import CorpusError
+    from spacy_distil.languages import make_blank
 
     read = import_module(CONVERTERS[converter]).read
     options: dict[str, Any] = {} if on_error is None else {"on_error": on_error}
     unknown = options.keys() - signature(read).parameters.keys()
     if unknown:
         raise CorpusError(f"The converter {converter!r} has no option --on-error.")
+    nlp = make_blank(lang, CorpusError)
     docs = DocBin(store_user_data=True)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        for doc in read(input_path, spacy.blank(lang), **options):
+        for doc in read(input_path, nlp, **options):
             docs.add(doc)
     if not len(docs):
         raise CorpusError(f"There is no text in '{input_path}'.")

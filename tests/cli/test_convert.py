@@ -88,3 +88,10 @@ def test_an_unknown_converter_is_named_with_those_that_are_there(tmp_path):
     result = run(write(tmp_path / "a.json", RIGHT), tmp_path / "a.spacy", "-c", "conll")
     assert result.exit_code == 2
     assert "squad" in said(result)
+
+
+def test_a_language_that_is_not_there_is_an_error(tmp_path):
+    result = run(write(tmp_path / "a.json", RIGHT), tmp_path / "a.spacy", "-c", "squad", "-l", "qq")
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
+    assert "spaCy has no language 'qq', or lacks what it needs" in said(result)
