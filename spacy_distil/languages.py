@@ -12,5 +12,5 @@ def make_blank(lang: str, error: type[ValueError]) -> Language:
         return spacy.blank(lang)
     except ImportError as missing:
         raise error(
-            f"spaCy has no language {lang!r}, or lacks what it needs: {missing}. Name one by --lang; 'xx' is for all."
+            f"spaCy has no language {lang!r}, or lacks what it needs. Name one by --lang; 'xx' is for all. It says: {missing}"
         ) from None

@@ -8,6 +8,7 @@ They are plain data: `DocBin(store_user_data=True)` keeps them, and `spacy.Corpu
 """
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from spacy.language import Language
 from spacy.tokens import Doc
@@ -25,6 +26,13 @@ def register_references() -> None:
     for name in EXTENSIONS:
         if not Doc.has_extension(name):
             Doc.set_extension(name, default=None)
+
+
+def as_list(given: Any) -> list[Any]:
+    """What stands in an extension: a string or a question alone is a list of one, None an empty one."""
+    if given is None:
+        return []
+    return [given] if isinstance(given, (str, dict)) else list(given)
 
 
 def check_references(

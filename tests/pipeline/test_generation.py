@@ -16,6 +16,7 @@ import spacy
 import torch
 from spacy.language import Language
 from spacy.tokens import Doc
+from spacy.training import Example
 from thinc.api import Adam
 
 from spacy_distil.encoder.saved import to_metadata
@@ -465,3 +466,13 @@ def test_a_rounded_decoder_takes_half_of_the_file_until_it_learns(distilbert_fol
     assert sizes["half"] == sizes["whole"] / 2
     assert sizes["trained"] == sizes["whole"]
     assert files["again"].read_bytes() == files["half"].read_bytes()
+
+
+def test_a_reference_alone_is_a_list_of_one(built: tuple[Language, Seq2Seq]) -> None:
+    nlp, pipe = built
+    doc = nlp.make_doc("The film")
+    doc._.translations = "Der Film"
+    assert pipe.find_references(doc) == ["Der Film"]
+    predicted = nlp.make_doc("The film")
+    predicted._.translation = "Der Film"
+    assert score_texts([Example(predicted, doc)])["chrf"] == pytest.approx(1.0)

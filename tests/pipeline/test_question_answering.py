@@ -495,3 +495,11 @@ def test_a_question_or_text_in_an_unknown_script_is_told_once(
 def test_an_unknown_script_is_told_in_training(nlp: Language) -> None:
     with pytest.warns(UserWarning, match="'distilbert_qa' reads texts of which"):
         nlp.update([example(nlp, HINDI, [("Where?", [])])], sgd=Adam(0.001))
+
+
+@pytest.mark.parametrize("questions", ["Where?", {"id": "1", "question": "Where?"}])
+def test_a_question_alone_is_a_list_of_one(nlp: Language, pipe: QuestionAnswering, questions: str | dict) -> None:
+    doc = nlp.make_doc("The film in London")
+    doc._.questions = questions
+    nlp(doc)
+    assert doc._.answers == [answer.to_dict() for answer in pipe.answer([doc], ["Where?"])[0]]

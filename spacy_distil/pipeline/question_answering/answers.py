@@ -15,6 +15,7 @@ from spacy_distil.errors import ComponentError
 from spacy_distil.pipeline.question_answering.gold import Question
 from spacy_distil.pipeline.question_answering.spans import Spans
 from spacy_distil.pipeline.question_answering.windows import Windows
+from spacy_distil.pipeline.references import as_list
 
 if TYPE_CHECKING:
     from spacy_distil.pipeline.question_answering.component import QuestionAnswering
@@ -70,15 +71,15 @@ def make_answers(
         yield found
 
 
-def texts_of(questions: Sequence[str | dict[str, Any]]) -> list[str]:
+def texts_of(questions: str | Sequence[str | dict[str, Any]] | None) -> list[str]:
     """The questions that stand on a Doc: as texts, or as a corpus has them."""
-    return [question if isinstance(question, str) else question["question"] for question in questions]
+    return [question if isinstance(question, str) else question["question"] for question in as_list(questions)]
 
 
 def is_answered(doc: Doc, questions: Sequence[Question]) -> bool:
     """Whether a component has answered these questions on the Doc."""
     asked = [question.text for question in questions]
-    return doc._.get(ANSWERS) is not None and texts_of(doc._.questions or ()) == asked
+    return doc._.get(ANSWERS) is not None and texts_of(doc._.questions) == asked
 
 
 def texts_in(doc: Doc) -> list[str]:

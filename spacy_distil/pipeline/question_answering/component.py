@@ -43,7 +43,7 @@ from spacy_distil.pipeline.question_answering.gold import Question, cross_entrop
 from spacy_distil.pipeline.question_answering.metrics import best, exact_match, f1
 from spacy_distil.pipeline.question_answering.spans import find_spans
 from spacy_distil.pipeline.question_answering.windows import Windows, make_windows
-from spacy_distil.pipeline.references import check_references, register_references
+from spacy_distil.pipeline.references import as_list, check_references, register_references
 
 INITIAL_SAMPLE = 100  # examples that are looked at before training
 
@@ -208,7 +208,7 @@ class QuestionAnswering(TrainablePipe):
     def predict(self, docs: Iterable[Doc]) -> list[list[Answer] | None]:
         """For each Doc the best answers to the questions that stand on it, None where none do."""
         docs = list(docs)
-        asked = [texts_of(doc._.questions or ()) for doc in docs]
+        asked = [texts_of(doc._.questions) for doc in docs]
         if not any(asked):
             return [None] * len(docs)
         return [[first for first, *_ in answers] or None for answers in self.answer(docs, asked)]
@@ -257,7 +257,7 @@ class QuestionAnswering(TrainablePipe):
         """
         found = []
         for example in examples:
-            questions = example.reference._.questions or []
+            questions = as_list(example.reference._.questions)
             if questions and example.predicted.text != example.reference.text:
                 raise ComponentError(
                     f"The questions about {example.reference.text[:40]!r} … have offsets in a text that differs from the "

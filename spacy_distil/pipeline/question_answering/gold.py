@@ -14,6 +14,7 @@ from spacy.tokens import Doc
 from spacy_distil.errors import CorpusError
 from spacy_distil.pipeline.question_answering.spans import log_softmax
 from spacy_distil.pipeline.question_answering.windows import Floats3d, Windows
+from spacy_distil.pipeline.references import as_list
 
 Item = TypeVar("Item")
 
@@ -61,7 +62,10 @@ class Question:
 
 def has_answers(reference: Doc) -> bool:
     """Whether it has a question whose answers are known, be it that there is none."""
-    return any(question.get("answers") is not None for question in reference._.questions or ())
+    return any(
+        isinstance(question, dict) and question.get("answers") is not None
+        for question in as_list(reference._.questions)
+    )
 
 
 def draw(questions: Sequence[Item], n_drawn: int) -> list[Item]:
