@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ DOCS = ".spacy"
 LINES = (".txt", ".txt.gz")
 RECORDS = (".jsonl", ".jsonl.gz")
 ENDINGS = (*LINES, *RECORDS, DOCS)
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def find_files(paths: Sequence[str]) -> list[Path]:
@@ -113,11 +115,20 @@ def _read_record(place: str, line: str, field: str, is_last: bool) -> str:
     text = record[field]
     if not isinstance(text, str):
         raise CorpusError(f"{place}: the field '{field}' is {json.dumps(text)[:60]}, not a text.")
-    try:
-        text.encode("utf8")
-    except UnicodeEncodeError as error:
-        raise CorpusError(f"{place}: the text has half of a character: {error}") from error
+    check_whole(place, text)
     return text
+
+
+def check_whole(place: str, *texts: str) -> None:
+    """Raises CorpusError for half of a character, which JSON can have as `\\ud800`, and nothing else can read."""
+    for text in texts:
+        if not is_whole(text):
+            raise CorpusError(f"{place}: the text {text[:60]!r} has half of a character. Mend it.")
+
+
+def is_whole(*texts: str) -> bool:
+    """Whether each character is whole: a surrogate of UTF-16 is half of one."""
+    return not any(map(SURROGATE.search, texts))
 
 
 def _parse(place: str, line: str, is_last: bool) -> Any:

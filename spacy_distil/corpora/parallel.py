@@ -13,7 +13,7 @@ from typing import Any
 from spacy.language import Language
 from spacy.tokens import Doc
 
-from spacy_distil.corpora.files import RECORDS, read_lines, read_records
+from spacy_distil.corpora.files import RECORDS, check_whole, read_lines, read_records
 from spacy_distil.errors import CorpusError
 from spacy_distil.pipeline.references import register_references
 
@@ -58,6 +58,7 @@ def _read_records(path: Path) -> Iterator[Pair]:
             raise CorpusError(
                 f"{place}: the text is not a string, or the translation neither a string nor a list of them."
             )
+        check_whole(place, text, *rows)
         if text.strip():
             yield text, rows
 

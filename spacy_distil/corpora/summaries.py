@@ -18,7 +18,7 @@ from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Example
 
-from spacy_distil.corpora.files import DOCS, find_files, read_docs, read_records
+from spacy_distil.corpora.files import DOCS, check_whole, find_files, read_docs, read_records
 from spacy_distil.errors import CorpusError
 from spacy_distil.pipeline.references import register_references
 
@@ -103,6 +103,7 @@ class _Record:
             return " ".join(texts), [(end - 1 - len(sent), end - 1) for sent, end in zip(texts, ends, strict=True)]
         if not isinstance(text, str):
             raise self._error("has a `text` that is no string", "Give it one.")
+        check_whole(self.place, text)
         if sentences is None:
             return text, None
         if not _are_offsets(sentences, len(text)):
@@ -138,6 +139,7 @@ class _Record:
         values = [value] if isinstance(value, str) and key != "source" else value
         if values is not None and not (isinstance(values, list) and all(isinstance(each, str) for each in values)):
             raise self._error(f"has a `{key}` that is no list of strings: {json.dumps(value)[:60]}", "Mend it.")
+        check_whole(self.place, *(values or ()))
         return values
 
     def _error(self, what: str, remedy: str) -> CorpusError:
