@@ -7,6 +7,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any
 
+import typer
 from spacy.cli._util import Arg, Opt
 from wasabi import msg
 
@@ -46,10 +47,21 @@ def convert_cli(
     try:
         n_docs, told = convert(input_path, output_path, converter.value, lang, on_error.value if on_error else None)
     except CorpusError as error:
-        msg.fail("The file can't be converted", str(error), exits=1)
+        what, *lines = str(error).split("\n")
+        msg.fail("The file can't be converted", what)
+        print_lines(lines)
+        raise typer.Exit(1) from None
     for warning in told:
-        msg.warn(warning)
+        what, *lines = warning.split("\n")
+        msg.warn(what)
+        print_lines(lines)
     msg.good(f"{output_path}: {n_docs} Docs")
+
+
+def print_lines(lines: list[str]) -> None:
+    """A report, a line for each fault: wasabi would wrap it into a paragraph."""
+    for line in lines:
+        print(f"  {line}")
 
 
 def convert(

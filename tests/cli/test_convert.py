@@ -95,3 +95,12 @@ def test_a_language_that_is_not_there_is_an_error(tmp_path):
     assert result.exit_code == 1
     assert isinstance(result.exception, SystemExit)
     assert "spaCy has no language 'qq', or lacks what it needs" in said(result)
+
+
+def test_a_report_has_a_line_for_each_fault(tmp_path):
+    path = write(tmp_path / "a.json", RIGHT + [{**WRONG[1], "id": f"question-{i}"} for i in range(12)])
+    for options in ([], ["--on-error", "skip"]):
+        lines = run(path, tmp_path / "a.spacy", "-c", "squad", *options).output.split("\n")
+        told = [line.strip() for line in lines if "Paris" in line]
+        fault = "the answer 'Paris' is not at character 17; it does not occur in the passage"
+        assert told == [f"question-{i}: {fault}" for i in range(12)]
