@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import gzip
 import json
-import re
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,13 +13,13 @@ from typing import Any
 from spacy.tokens import Doc, DocBin
 from spacy.vocab import Vocab
 
+from spacy_distil.characters import is_whole
 from spacy_distil.errors import CorpusError
 
 DOCS = ".spacy"
 LINES = (".txt", ".txt.gz")
 RECORDS = (".jsonl", ".jsonl.gz")
 ENDINGS = (*LINES, *RECORDS, DOCS)
-SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def find_files(paths: Sequence[str]) -> list[Path]:
@@ -124,11 +123,6 @@ def check_whole(place: str, *texts: str) -> None:
     for text in texts:
         if not is_whole(text):
             raise CorpusError(f"{place}: the text {text[:60]!r} has half of a character. Mend it.")
-
-
-def is_whole(*texts: str) -> bool:
-    """Whether each character is whole: a surrogate of UTF-16 is half of one."""
-    return not any(map(SURROGATE.search, texts))
 
 
 def _parse(place: str, line: str, is_last: bool) -> Any:

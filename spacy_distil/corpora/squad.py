@@ -11,7 +11,7 @@ from typing import Any, Literal
 from spacy.language import Language
 from spacy.tokens import Doc
 
-from spacy_distil.corpora.files import is_whole
+from spacy_distil.characters import is_whole
 from spacy_distil.errors import CorpusError
 from spacy_distil.pipeline.references import register_references
 

@@ -10,6 +10,7 @@ import random
 import warnings
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -164,6 +165,31 @@ def test_no_answer_comes_first_where_cls_exceeds_the_best_span_by_the_threshold(
 def test_an_empty_question_is_an_error(nlp, question):
     with pytest.raises(ComponentError, match="is empty"):
         nlp("The film")._.ask(question)
+
+
+@pytest.mark.parametrize("question", [None, 3, ["Where?", None], [["Where?"]], {"question": "Where?"}])
+def test_what_is_no_question_is_an_error(nlp: Language, question: Any) -> None:
+    with pytest.raises(
+        ComponentError, match=r"(None|3|\['Where\?'\]|\{'question': .*\}) is no question: ask with a text"
+    ):
+        nlp("The film")._.ask(question)
+
+
+@pytest.mark.parametrize("questions", [None, "a?"])
+def test_what_are_no_questions_is_an_error(nlp: Language, pipe: QuestionAnswering, questions: Any) -> None:
+    with pytest.raises(ComponentError, match=r"(None|'a\?') are no questions: give a text"):
+        pipe.answer([nlp("The film"), nlp("London")], questions)
+
+
+def test_docs_and_questions_may_come_from_generators(nlp: Language, pipe: QuestionAnswering) -> None:
+    docs, questions = [nlp(text) for text, _ in PASSAGES[:2]], ["Where?", ["a?", "Which?"]]
+    given = (doc for doc in docs), (each if isinstance(each, str) else iter(each) for each in questions)
+    assert pipe.answer(*given) == pipe.answer(docs, questions)
+
+
+def test_half_of_a_character_in_a_question_is_one_that_is_unknown(nlp: Language) -> None:
+    doc = nlp("The film in London")
+    assert doc._.ask("Where \ud800?") == doc._.ask("Where \ufffd?")
 
 
 def test_a_question_longer_than_half_a_window_is_an_error_that_names_it(nlp):

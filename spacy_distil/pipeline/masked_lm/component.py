@@ -22,6 +22,7 @@ from thinc.api import Config, Model, Optimizer, set_dropout_rate
 from thinc.types import Floats2d
 from thinc.util import xp2torch
 
+from spacy_distil.characters import mend
 from spacy_distil.drafts import new_file
 from spacy_distil.encoder.checkpoint import read_safetensors
 from spacy_distil.encoder.model import get_shim, read_encoder, write_encoder
@@ -114,7 +115,7 @@ class MaskedLanguageModel(TrainablePipe):
         top_k: how many for each mask; None: the component's.
         """
         top_k = self.top_k if top_k is None else top_k
-        return [[mask["fillings"] for mask in masks] for masks in self._fill(texts, top_k)]
+        return [[mask["fillings"] for mask in masks] for masks in self._fill(list(map(mend, texts)), top_k)]
 
     def predict(self, docs: Iterable[Doc]) -> list[list[dict[str, Any]]]:
         return self._fill([doc.text for doc in docs], self.top_k)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -69,6 +69,26 @@ def make_answers(
             span = docs[number].char_span(start, end, alignment_mode="expand")
             found.append(Answer(span, start, end, texts[number][start:end], float(spans.scores[i])))
         yield found
+
+
+def read_questions(questions: Iterable[str | Iterable[str]]) -> tuple[list[list[str]], list[bool]]:
+    """Those about each Doc, and whether a Doc has a question alone, not a list of them.
+
+    RAISES: ComponentError for one that is no text.
+    """
+    if isinstance(questions, str) or not isinstance(questions, Iterable):
+        raise ComponentError(f"{questions!r:.80} are no questions: give a text, or a list of texts, for each Doc.")
+    asked: list[list[Any]] = []
+    alone = []
+    for each in questions:
+        alone.append(isinstance(each, str | dict) or not isinstance(each, Iterable))
+        asked.append([each] if alone[-1] else list(each))
+    for question in chain.from_iterable(asked):
+        if not isinstance(question, str):
+            raise ComponentError(
+                f"{question!r:.80} is no question: ask with a text, such as 'Where?', or with a list of texts."
+            )
+    return asked, alone
 
 
 def texts_of(questions: str | Sequence[str | dict[str, Any]] | None) -> list[str]:

@@ -22,6 +22,7 @@ from spacy.vocab import Vocab
 from thinc.api import Config, Model, Optimizer, set_dropout_rate, to_numpy
 from thinc.types import Floats2d
 
+from spacy_distil.characters import mend
 from spacy_distil.encoder.model import get_shim, read_encoder, write_encoder
 from spacy_distil.encoder.sequences import Sequences
 from spacy_distil.encoder.shim import DistilBertShim
@@ -35,6 +36,7 @@ from spacy_distil.pipeline.question_answering.answers import (
     Answer,
     is_answered,
     make_answers,
+    read_questions,
     register,
     texts_in,
     texts_of,
@@ -163,26 +165,25 @@ class QuestionAnswering(TrainablePipe):
 
     # Prediction
 
-    def answer(self, docs: Sequence[Doc], questions: Sequence[str | Sequence[str]], top_k: int = 1) -> list[Any]:
+    def answer(self, docs: Iterable[Doc], questions: Iterable[str | Iterable[str]], top_k: int = 1) -> list[Any]:
         """Answer questions about many Docs in one go.
 
         questions: for each Doc a question, or a list of questions.
         top_k: the most answers to a question.
         RETURNS: for each Doc the answers to its question, best first, or a list of these. A question that the Doc does not
             answer gets an answer without a span.
-        RAISES: ComponentError for a question that is empty, or too long for a window.
+        RAISES: ComponentError for a question that is none, that is empty, or too long for a window.
         """
-        if len(docs) != len(questions):
-            raise ComponentError(
-                f"There are {len(docs)} Docs and questions for {len(questions)}: give each Doc its own."
-            )
+        docs = list(docs)
+        asked, alone = read_questions(questions)
+        if len(docs) != len(asked):
+            raise ComponentError(f"There are {len(docs)} Docs and questions for {len(asked)}: give each Doc its own.")
         if top_k < 1:
             raise ComponentError(f"top_k = {top_k} has to be at least 1.")
-        asked = [[each] if isinstance(each, str) else list(each) for each in questions]
         found = self.find_answers(docs, self.make_windows(docs, asked), top_k)
         return [
-            next(found) if isinstance(given, str) else list(islice(found, len(each)))
-            for given, each in zip(questions, asked, strict=True)
+            next(found) if is_alone else list(islice(found, len(each)))
+            for is_alone, each in zip(alone, asked, strict=True)
         ]
 
     def find_answers(self, docs: Sequence[Doc], windows: Windows, top_k: int) -> Iterator[list[Answer]]:
@@ -196,13 +197,14 @@ class QuestionAnswering(TrainablePipe):
     ) -> Windows:
         """The sequences in which questions and Docs are encoded. names: what errors call the questions."""
         texts = [doc.text for doc in docs]
+        asked = [[mend(question) for question in row] for row in questions]
         windows = make_windows(
-            texts, questions, self.tokenizer, max_length=self.window_length, stride=self.stride, names=names
+            texts, asked, self.tokenizer, max_length=self.window_length, stride=self.stride, names=names
         )
         passage_ids, question_ids = windows.split_ids()
         who = f"The component '{self.name}'"
         self._unknown.look(who, passage_ids, lambda: texts, self.tokenizer)
-        self._unknown.look(who, question_ids, lambda: [*chain.from_iterable(questions)], self.tokenizer, "question")
+        self._unknown.look(who, question_ids, lambda: [*chain.from_iterable(asked)], self.tokenizer, "question")
         return windows
 
     def predict(self, docs: Iterable[Doc]) -> list[list[Answer] | None]:
