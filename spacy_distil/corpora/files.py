@@ -5,8 +5,9 @@ from __future__ import annotations
 import codecs
 import gzip
 import json
+import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,26 @@ def _read_record(place: str, line: str, field: str, is_last: bool) -> str:
         raise CorpusError(f"{place}: the field '{field}' is {json.dumps(text)[:60]}, not a text.")
     check_whole(place, text)
     return text
+
+
+def count_unreferenced(
+    docs: Iterable[Doc], has_reference: Callable[[Doc], bool], path: Path, what: str
+) -> Iterator[Doc]:
+    """The same Docs, and a warning at the end that says how many of them have nothing to be learnt.
+
+    path: of their file. what: they lack.
+    """
+    n_docs = n_without = 0
+    for doc in docs:
+        n_docs += 1
+        n_without += not has_reference(doc)
+        yield doc
+    if n_without:
+        warnings.warn(
+            f"{n_without} of {n_docs} texts of '{path}' have no reference: no {what}. Nothing is learnt from these, unless "
+            "by a teacher.",
+            stacklevel=2,
+        )
 
 
 def check_whole(place: str, *texts: str) -> None:

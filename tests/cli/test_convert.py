@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -104,3 +105,18 @@ def test_a_report_has_a_line_for_each_fault(tmp_path):
         told = [line.strip() for line in lines if "Paris" in line]
         fault = "the answer 'Paris' is not at character 17; it does not occur in the passage"
         assert told == [f"question-{i}: {fault}" for i in range(12)]
+
+
+@pytest.mark.parametrize(
+    ("converter", "records"),
+    [
+        ("summaries", [{"text": "A."}, {"text": "B.", "summary": ""}, {"text": "C.", "summary": "C"}]),
+        ("parallel", [{"text": text, "translation": written} for text, written in ("A ", "B ", "Cc")]),
+    ],
+)
+def test_texts_without_a_reference_are_counted(tmp_path, converter, records):
+    path = tmp_path / "texts.jsonl"
+    path.write_text("".join(f"{json.dumps(record)}\n" for record in records))
+    assert "2 of 3 texts of" in said(run(path, tmp_path / "a.spacy", "-c", converter))
+    path.write_text(f"{json.dumps(records[-1])}\n")
+    assert "no reference" not in said(run(path, tmp_path / "a.spacy", "-c", converter))
