@@ -7,6 +7,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any
 
+import typer
 from spacy.cli._util import Arg, Opt
 from wasabi import msg
 
@@ -46,31 +47,43 @@ def convert_cli(
     try:
         n_docs, told = convert(input_path, output_path, converter.value, lang, on_error.value if on_error else None)
     except CorpusError as error:
-        msg.fail("The file can't be converted", str(error), exits=1)
+        what, *lines = str(error).split("\n")
+        msg.fail("The file can't be converted", what)
+        print_lines(lines)
+        raise typer.Exit(1) from None
     for warning in told:
-        msg.warn(warning)
+        what, *lines = warning.split("\n")
+        msg.warn(what)
+        print_lines(lines)
     msg.good(f"{output_path}: {n_docs} Docs")
+
+
+def print_lines(lines: list[str]) -> None:
+    """A report, a line for each fault: wasabi would wrap it into a paragraph."""
+    for line in lines:
+        print(f"  {line}")
 
 
 def convert(
     input_path: Path, output_path: Path, converter: str, lang: str, on_error: str | None
 ) -> tuple[int, list[str]]:
     """RETURNS: the number of Docs, and what the converter warned of. Raises CorpusError."""
-    import spacy
     from spacy.tokens import DocBin
 
     from spacy_distil.drafts import new_file
     from spacy_distil.errors import CorpusError
+    from spacy_distil.languages import make_blank
 
     read = import_module(CONVERTERS[converter]).read
     options: dict[str, Any] = {} if on_error is None else {"on_error": on_error}
     unknown = options.keys() - signature(read).parameters.keys()
     if unknown:
         raise CorpusError(f"The converter {converter!r} has no option --on-error.")
+    nlp = make_blank(lang, CorpusError)
     docs = DocBin(store_user_data=True)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        for doc in read(input_path, spacy.blank(lang), **options):
+        for doc in read(input_path, nlp, **options):
             docs.add(doc)
     if not len(docs):
         raise CorpusError(f"There is no text in '{input_path}'.")

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from spacy_distil.compression.errors import CompressionError
 from spacy_distil.encoder.checkpoint import Checkpoint
 from spacy_distil.encoder.tokenizer import PieceTokenizer
-from spacy_distil.pipeline.references import register_references
+from spacy_distil.pipeline.references import as_list, register_references
 
 WORDS = "embeddings.word_embeddings.weight"
 TEXTS_AT_ONCE = 1000
@@ -63,7 +63,7 @@ def read_texts(examples: Iterable[Example]) -> Iterator[str]:
     register_references()
     for example in examples:
         yield example.predicted.text
-        for question in example.reference._.questions or ():
+        for question in as_list(example.reference._.questions):
             yield question["question"]
 
 

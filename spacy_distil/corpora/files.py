@@ -5,14 +5,16 @@ from __future__ import annotations
 import codecs
 import gzip
 import json
+import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from spacy.tokens import Doc, DocBin
 from spacy.vocab import Vocab
 
+from spacy_distil.characters import is_whole
 from spacy_distil.errors import CorpusError
 
 DOCS = ".spacy"
@@ -113,11 +115,35 @@ def _read_record(place: str, line: str, field: str, is_last: bool) -> str:
     text = record[field]
     if not isinstance(text, str):
         raise CorpusError(f"{place}: the field '{field}' is {json.dumps(text)[:60]}, not a text.")
-    try:
-        text.encode("utf8")
-    except UnicodeEncodeError as error:
-        raise CorpusError(f"{place}: the text has half of a character: {error}") from error
+    check_whole(place, text)
     return text
+
+
+def count_unreferenced(
+    docs: Iterable[Doc], has_reference: Callable[[Doc], bool], path: Path, what: str
+) -> Iterator[Doc]:
+    """The same Docs, and a warning at the end that says how many of them have nothing to be learnt.
+
+    path: of their file. what: they lack.
+    """
+    n_docs = n_without = 0
+    for doc in docs:
+        n_docs += 1
+        n_without += not has_reference(doc)
+        yield doc
+    if n_without:
+        warnings.warn(
+            f"{n_without} of {n_docs} texts of '{path}' have no reference: no {what}. Nothing is learnt from these, unless "
+            "by a teacher.",
+            stacklevel=2,
+        )
+
+
+def check_whole(place: str, *texts: str) -> None:
+    """Raises CorpusError for half of a character, which JSON can have as `\\ud800`, and nothing else can read."""
+    for text in texts:
+        if not is_whole(text):
+            raise CorpusError(f"{place}: the text {text[:60]!r} has half of a character. Mend it.")
 
 
 def _parse(place: str, line: str, is_last: bool) -> Any:

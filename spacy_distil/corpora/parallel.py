@@ -13,7 +13,7 @@ from typing import Any
 from spacy.language import Language
 from spacy.tokens import Doc
 
-from spacy_distil.corpora.files import RECORDS, read_lines, read_records
+from spacy_distil.corpora.files import RECORDS, check_whole, count_unreferenced, read_lines, read_records
 from spacy_distil.errors import CorpusError
 from spacy_distil.pipeline.references import register_references
 
@@ -27,9 +27,15 @@ def read(path: Path, nlp: Language) -> Iterator[Doc]:
     list of them. Any other file has lines of a text, a tab, a translation, and perhaps another tab with more, which is passed
     over; either may be compressed as `.gz`. Empty lines, and translations without text, are left out.
 
+    It warns of texts without a translation, with their number, at the end.
+
     RAISES: CorpusError for a file that can't be read, and for a line without text or translation.
     """
     register_references()
+    return count_unreferenced(_read(path, nlp), lambda doc: bool(doc._.translations), path, "translation")
+
+
+def _read(path: Path, nlp: Language) -> Iterator[Doc]:
     pairs = _read_records(path) if path.name.endswith(RECORDS) else _read_tabs(path)
     for text, group in groupby(pairs, key=lambda pair: pair[0]):
         doc = nlp.make_doc(text)
@@ -58,6 +64,7 @@ def _read_records(path: Path) -> Iterator[Pair]:
             raise CorpusError(
                 f"{place}: the text is not a string, or the translation neither a string nor a list of them."
             )
+        check_whole(place, text, *rows)
         if text.strip():
             yield text, rows
 

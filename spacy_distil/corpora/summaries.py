@@ -18,9 +18,10 @@ from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Example
 
-from spacy_distil.corpora.files import DOCS, find_files, read_docs, read_records
+from spacy_distil.corpora.files import DOCS, check_whole, count_unreferenced, find_files, read_docs, read_records
 from spacy_distil.errors import CorpusError
 from spacy_distil.pipeline.references import register_references
+from spacy_distil.pipeline.summarization.labels import has_labels
 
 
 def read(path: Path, nlp: Language) -> Iterator[Doc]:
@@ -33,9 +34,15 @@ def read(path: Path, nlp: Language) -> Iterator[Doc]:
 
     A sentence begins with the token in which its first character stands. One without a token is no sentence.
 
+    It warns of texts that have neither a summary with a word nor salient sentences, with their number, at the end.
+
     RAISES: CorpusError for a file that can't be read, and for a line with none of the texts or something else in its place.
     """
     register_references()
+    return count_unreferenced(_read(path, nlp), has_labels, path, "summary and no salient sentences")
+
+
+def _read(path: Path, nlp: Language) -> Iterator[Doc]:
     for place, record in read_records(path):
         yield _Record(place, record).to_doc(nlp)
 
@@ -52,7 +59,7 @@ class SummaryCorpus:
         """RAISES: CorpusError for files that can't be read."""
         register_references()
         for file in find_files(self.paths):
-            for reference in read_docs(file, nlp.vocab) if file.name.endswith(DOCS) else read(file, nlp):
+            for reference in read_docs(file, nlp.vocab) if file.name.endswith(DOCS) else _read(file, nlp):
                 yield Example(with_sentences(reference), reference)
 
 
@@ -103,6 +110,7 @@ class _Record:
             return " ".join(texts), [(end - 1 - len(sent), end - 1) for sent, end in zip(texts, ends, strict=True)]
         if not isinstance(text, str):
             raise self._error("has a `text` that is no string", "Give it one.")
+        check_whole(self.place, text)
         if sentences is None:
             return text, None
         if not _are_offsets(sentences, len(text)):
@@ -138,6 +146,7 @@ class _Record:
         values = [value] if isinstance(value, str) and key != "source" else value
         if values is not None and not (isinstance(values, list) and all(isinstance(each, str) for each in values)):
             raise self._error(f"has a `{key}` that is no list of strings: {json.dumps(value)[:60]}", "Mend it.")
+        check_whole(self.place, *(values or ()))
         return values
 
     def _error(self, what: str, remedy: str) -> CorpusError:

@@ -24,6 +24,8 @@ from spacy_distil.distillation.errors import DistillationError
 from spacy_distil.pipeline.entity_tagger import EntityTagger
 from spacy_distil.pipeline.generation.component import EXTENSIONS, REFERENCES, Seq2Seq
 from spacy_distil.pipeline.question_answering.component import QuestionAnswering
+from spacy_distil.pipeline.question_answering.gold import has_answers
+from spacy_distil.pipeline.references import as_list
 from spacy_distil.pipeline.summarization.component import Summarizer
 from spacy_distil.pipeline.summarization.labels import has_labels
 
@@ -100,7 +102,7 @@ def _(pipe: Seq2Seq, reference: Doc) -> bool:
 
 @has_gold.register
 def _(pipe: QuestionAnswering, reference: Doc) -> bool:
-    return any(question.get("answers") is not None for question in reference._.questions or [])
+    return has_answers(reference)
 
 
 @singledispatch
@@ -185,7 +187,7 @@ def _(pipe: Seq2Seq, source: Doc, target: Doc) -> None:
 
 @take_over.register
 def _(pipe: QuestionAnswering, source: Doc, target: Doc) -> None:
-    questions = target._.questions or []
+    questions = as_list(target._.questions)
     said = source._.ask([question["question"] for question in questions], component=pipe.name) if questions else []
     target._.questions = [
         {**question, "answers": [{"text": a.text, "start": a.start_char} for a in answers if a.span is not None]}

@@ -37,6 +37,7 @@ from spacy_distil.encoder.packed import Packed
 from spacy_distil.encoder.pieces import (
     N_SPECIAL,
     Batch,
+    Ints1d,
     Pieces,
     Windows,
     batch_windows,
@@ -49,6 +50,7 @@ from spacy_distil.encoder.sequences import Sequences
 from spacy_distil.encoder.storage import Storage, pack, unpack
 from spacy_distil.encoder.tokenizer import PieceTokenizer
 from spacy_distil.encoder.torch_shim import TorchShim
+from spacy_distil.encoder.unknown import UnknownWatch
 from spacy_distil.encoder.zeros import Zeros, prunable
 from spacy_distil.errors import EncoderError
 
@@ -115,6 +117,7 @@ class DistilBertShim(TorchShim):
         self.zeros = Zeros()
         self.storage: Storage = "float32"
         self.calibration: Calibration | None = None
+        self._unknown = UnknownWatch()
 
     # What it holds
 
@@ -167,7 +170,7 @@ class DistilBertShim(TorchShim):
                 f"overlap = {self.options.overlap} is too large for an encoder of {checkpoint.config.max_positions} positions: "
                 f"it has to be smaller than {window - N_SPECIAL}."
             )
-        self._tokenizer = checkpoint.tokenizer
+        self._tokenizer, self._unknown = checkpoint.tokenizer, UnknownWatch()
         self._model = checkpoint.build().to(get_torch_default_device())
         for part in self._model.parts[:n_frozen]:
             part.requires_grad_(False)
@@ -396,9 +399,15 @@ class DistilBertShim(TorchShim):
 
     def _read(self, docs: Sequence[Doc]) -> tuple[Pieces, Windows]:
         pieces = docs_to_pieces(docs, self.tokenizer)
+        self.look_for_unknown(pieces.ids, lambda: [doc.text for doc in docs])
         if self.options.pooling == "first":
             pieces = first_pieces(pieces)
         return pieces, cut_windows(pieces, window=self.window, overlap=self.options.overlap)
+
+    def look_for_unknown(self, ids: Ints1d, texts: Callable[[], Sequence[str]]) -> None:
+        """Warn, once for an encoder, where too much is unknown: see `UnknownWatch.look`."""
+        who = f"The encoder {self.options.name!r}" if self.options.name else "The encoder"
+        self._unknown.look(who, ids, texts, self.tokenizer)
 
     def _batches(self, pieces: Pieces, windows: Windows) -> Iterator[Batch]:
         return batch_windows(

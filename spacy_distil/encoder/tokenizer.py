@@ -92,6 +92,11 @@ class PieceTokenizer:
     def sep_id(self) -> int:
         return self.tokenizer.token_to_id(self.special_tokens["sep_token"])
 
+    @property
+    def unk_id(self) -> int | None:
+        """The piece for what the vocabulary has none for; None where there is no such piece."""
+        return self.tokenizer.token_to_id(self.special_tokens["unk_token"])
+
     def encode(self, texts: Sequence[str]) -> list[Encoding]:
         """Pieces of each text with their offsets in characters, without `[CLS]` and `[SEP]`."""
         return self.tokenizer.encode_batch(texts, add_special_tokens=False)

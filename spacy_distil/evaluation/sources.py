@@ -93,7 +93,7 @@ def texts_with_questions(nlp: Language, examples: Sequence[Example]) -> list[str
     if not answers_questions(nlp):
         return [example.reference.text for example in examples]
     references = [example.reference for example in examples]
-    return [AskedText.of(doc.text, texts_of(doc._.questions or ())) for doc in references]
+    return [AskedText.of(doc.text, texts_of(doc._.questions)) for doc in references]
 
 
 def answers_questions(nlp: Language) -> bool:
@@ -105,7 +105,7 @@ def _annotate(nlp: Language, examples: Sequence[Example]) -> None:
     answers questions, the corpus's questions."""
     if answers_questions(nlp):
         for example in examples:
-            example.predicted._.questions = texts_of(example.reference._.questions or ())
+            example.predicted._.questions = texts_of(example.reference._.questions)
     assigned = {what for name in nlp.pipe_names for what in nlp.get_pipe_meta(name).assigns}
     if "token.ent_kb_id" in assigned and "doc.ents" not in assigned:
         for example in examples:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import spacy
 from spacy.language import Language
 
 from spacy_distil.encoder.precision import Precision, check_precision
@@ -12,6 +11,7 @@ from spacy_distil.errors import CheckpointError
 from spacy_distil.hub.heads import head_of_architecture
 from spacy_distil.hub.heads.head import ENCODER, Setting
 from spacy_distil.hub.model import read_model
+from spacy_distil.languages import make_blank
 
 
 def import_model(
@@ -38,12 +38,7 @@ def import_model(
         raise CheckpointError(f"The encoder is called {component!r} already: give the head's component another name.")
     architecture, source = read_model(name, revision)
     head = head_of_architecture(architecture, name)
-    try:
-        nlp = spacy.blank(lang)
-    except ImportError as error:
-        raise CheckpointError(
-            f"spaCy has no language {lang!r}, or lacks what it needs: {error}. Name one by --lang; 'xx' is for all."
-        ) from None
+    nlp = make_blank(lang, CheckpointError)
     added = head.add(nlp, source, Setting(component, labels, precision))
     nlp.meta["description"] = f"{architecture} of {name}"
     return nlp, added

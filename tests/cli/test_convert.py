@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -88,3 +89,34 @@ def test_an_unknown_converter_is_named_with_those_that_are_there(tmp_path):
     result = run(write(tmp_path / "a.json", RIGHT), tmp_path / "a.spacy", "-c", "conll")
     assert result.exit_code == 2
     assert "squad" in said(result)
+
+
+def test_a_language_that_is_not_there_is_an_error(tmp_path):
+    result = run(write(tmp_path / "a.json", RIGHT), tmp_path / "a.spacy", "-c", "squad", "-l", "qq")
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
+    assert "spaCy has no language 'qq', or lacks what it needs" in said(result)
+
+
+def test_a_report_has_a_line_for_each_fault(tmp_path):
+    path = write(tmp_path / "a.json", RIGHT + [{**WRONG[1], "id": f"question-{i}"} for i in range(12)])
+    for options in ([], ["--on-error", "skip"]):
+        lines = run(path, tmp_path / "a.spacy", "-c", "squad", *options).output.split("\n")
+        told = [line.strip() for line in lines if "Paris" in line]
+        fault = "the answer 'Paris' is not at character 17; it does not occur in the passage"
+        assert told == [f"question-{i}: {fault}" for i in range(12)]
+
+
+@pytest.mark.parametrize(
+    ("converter", "records"),
+    [
+        ("summaries", [{"text": "A."}, {"text": "B.", "summary": ""}, {"text": "C.", "summary": "C"}]),
+        ("parallel", [{"text": text, "translation": written} for text, written in ("A ", "B ", "Cc")]),
+    ],
+)
+def test_texts_without_a_reference_are_counted(tmp_path, converter, records):
+    path = tmp_path / "texts.jsonl"
+    path.write_text("".join(f"{json.dumps(record)}\n" for record in records))
+    assert "2 of 3 texts of" in said(run(path, tmp_path / "a.spacy", "-c", converter))
+    path.write_text(f"{json.dumps(records[-1])}\n")
+    assert "no reference" not in said(run(path, tmp_path / "a.spacy", "-c", converter))

@@ -67,6 +67,8 @@ def test_records_are_read(tmp_path: Path, nlp: spacy.language.Language, record: 
         ("a.jsonl", '{"text": "Yes.", "translation": 3}\n', "neither a string nor a list"),
         ("a.jsonl", '{"text": 3, "translation": "Ja."}\n', "not a string"),
         ("a.jsonl", "{\n", "is no JSON"),
+        ("a.jsonl", '{"text": "\\ud800", "translation": "Ja."}\n', "line 1: the text .* has half of a character"),
+        ("a.jsonl", '{"text": "Yes.", "translation": "\\ud800"}\n', "line 1: the text .* has half of a character"),
     ],
 )
 def test_a_line_that_is_no_pair_is_an_error_that_names_it(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import spacy
+from spacy.tokens import DocBin
 
 from spacy_distil.corpora.squad import read
 from spacy_distil.errors import CorpusError
@@ -77,11 +78,59 @@ def test_faulty_questions_are_skipped_with_a_warning_by_id(tmp_path, nlp):
     assert [question["id"] for question in doc._.questions] == ["1", "2", "3"]
 
 
-def test_a_report_names_the_first_ten(tmp_path, nlp):
-    path = write(tmp_path / "a.json", [qa(f"q{i}", "Where?", ("Rome", 0)) for i in range(13)])
-    with pytest.raises(CorpusError, match=r"q9: (.|\n)*… and 3 more") as raised:
+def test_a_report_names_all_a_line_each(tmp_path, nlp):
+    path = write(tmp_path / "a.json", [qa(f"q{i}", "Where\n?", ("Rome\n", 0)) for i in range(13)])
+    names = [f"q{i}" for i in range(13)]
+    with pytest.raises(CorpusError) as raised:
         next(read(path, nlp))
-    assert "q10" not in str(raised.value)
+    assert [line.split(":")[0] for line in str(raised.value).split("\n")[1:]] == names
+    with pytest.warns(UserWarning, match="Skipped 13") as caught:
+        list(read(path, nlp, on_error="skip"))
+    assert [line.split(":")[0] for line in str(caught[0].message).split("\n")[1:]] == names
+
+
+@pytest.mark.parametrize(
+    ("question", "message"),
+    [
+        (qa("both", "Where?", ("London", 17), is_impossible=True), "is true, and it has the answer 'London'"),
+        (qa("none", "Where?", is_impossible=False), "is false, and it has no answer"),
+    ],
+)
+def test_a_question_that_contradicts_itself_is_a_fault(tmp_path, nlp, question, message):
+    path = write(tmp_path / "a.json", [*RIGHT, question])
+    with pytest.raises(CorpusError, match=f"{question['id']}: `is_impossible` {message}"):
+        next(read(path, nlp))
+
+
+@pytest.mark.parametrize(
+    ("question", "fault"),
+    [
+        (qa("1", "How \ud800?"), "1: the id, the question or an answer has half of a character"),
+        (qa("1", "How?", ("\ud800", 0)), "1: the id, the question"),
+        (qa("\udfff", "How?"), r"\\udfff: the id, the question"),
+        ({"question": "How \ud800?"}, r"How \\ud800\?: the id, the question"),
+    ],
+)
+def test_half_of_a_character_is_a_fault(tmp_path, nlp, question, fault):
+    path = write(tmp_path / "a.json", [*RIGHT, question])
+    with pytest.raises(CorpusError, match=fault):
+        next(read(path, nlp))
+    with pytest.warns(UserWarning, match=fault):
+        (doc,) = read(path, nlp, on_error="skip")
+    assert [question["id"] for question in doc._.questions] == ["1", "2", "3"]
+    DocBin(docs=[doc], store_user_data=True).to_bytes()
+
+
+@pytest.mark.parametrize(
+    ("questions", "fault"),
+    [([qa("1", "How?")], "1: its passage: 'a half "), ([], "a passage without questions: 'a half ")],
+)
+def test_a_passage_with_half_of_a_character_is_left_out(tmp_path, nlp, questions, fault):
+    path = write(tmp_path / "a.json", questions, "a half \ud800")
+    with pytest.raises(CorpusError, match=fault):
+        next(read(path, nlp))
+    with pytest.warns(UserWarning, match=fault):
+        assert list(read(path, nlp, on_error="skip")) == []
 
 
 def test_characters_are_those_of_the_text_not_of_its_bytes(tmp_path, nlp):

@@ -105,6 +105,9 @@ def test_an_empty_document_is_read(write: Any) -> None:
         ({"source": ["A.", "B."], "source_labels": [1]}, "1 `source_labels` for 2 sentences"),
         ({"source": ["A."], "target": [1]}, "`target` that is no list of strings"),
         ("A.", "is no JSON object"),
+        ({"text": "A \ud800."}, "has half of a character"),
+        ({"source": ["A \ud800."]}, "has half of a character"),
+        ({"text": "A.", "summary": "\ud800"}, "has half of a character"),
     ],
 )
 def test_a_faulty_line_is_an_error_that_names_it(write: Any, record: Any, message: str) -> None:

@@ -250,7 +250,7 @@ def test_json_gives_back_any_text(texts: list[str], ending: str, tmp_path_factor
         ("a.jsonl", '{"body": "two", "id": 3}\n', "line 1 has no field 'text', it is an object with 'body', 'id'"),
         ("a.jsonl", '{"text": "one"}\n["two"]\n', r'line 2 has no field \'text\', it is \["two"\]'),
         ("a.jsonl", '{"text": 7}\n', "line 1: the field 'text' is 7, not a text"),
-        ("a.jsonl", '{"text": "\\ud83d"}\n', "line 1: the text has half of a character"),
+        ("a.jsonl", '{"text": "\\ud83d"}\n', "line 1: the text .* has half of a character"),
         ("a.jsonl", "[" * 100_000, "line 1: the file is cut off"),
         ("a.txt", b"one\ncaf\xe9 au lait\n", "line 2 is not UTF-8"),
         ("a.txt", "one\ncafé".encode()[:-1], r"a\.txt', line 2: the file is cut off, in the middle of a character"),

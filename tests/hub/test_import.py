@@ -48,9 +48,21 @@ def test_a_single_label_that_holds_or_not_scores_as_transformers(save_head):
     assert nlp(TEXTS[0]).cats == pytest.approx(expected, abs=EXACT)
 
 
-def test_a_classifier_of_sentiment_sets_the_sentiment(save_head):
-    folder = save_head("distilbert", "SequenceClassification", labels=["NEGATIVE", "POSITIVE"])
-    doc = import_model(str(folder))[0](TEXTS[1])
+@pytest.mark.parametrize(
+    ("problem", "pipes"),
+    [
+        ("single_label_classification", ["distilbert", "textcat_exclusive"]),
+        ("multi_label_classification", ["distilbert", "textcat_multilabel", "doc_sentiment"]),
+    ],
+)
+def test_a_classifier_of_sentiment_sets_the_sentiment(save_head, tmp_path, problem, pipes):
+    labels = ["NEGATIVE", "POSITIVE", "price"]
+    folder = save_head("distilbert", "SequenceClassification", labels=labels, problem_type=problem)
+    nlp, name = import_model(str(folder))
+    assert nlp.pipe_names == pipes
+    assert name == pipes[1]
+    nlp.to_disk(tmp_path)
+    doc = spacy.load(tmp_path)(TEXTS[1])
     assert doc.sentiment == pytest.approx(doc.cats["POSITIVE"] - doc.cats["NEGATIVE"])
     assert doc.sentiment
 

@@ -11,6 +11,8 @@ import spacy
 from spacy.language import Language
 from spacy.training import Example
 
+from spacy_distil.pipeline.references import register_references
+
 LISTENER = {"@architectures": "spacy-distil.DistilBertListener.v1"}
 SPACY_LISTENER = {"@architectures": "spacy.Tok2VecListener.v1", "width": 32}
 TRANSFORMER_LISTENER = {
@@ -36,7 +38,9 @@ def textcat(tok2vec: dict[str, Any]) -> dict[str, Any]:
 
 
 def examples(nlp: Language) -> list[Example]:
-    """Words as tags, capitalised words as entities, and whether a text has an exclamation mark as its category."""
+    """Words as tags, capitalised words as entities, whether a text has an exclamation mark as its category, and its first words
+    as its summary."""
+    register_references()
     made = []
     for text in TEXTS:
         doc = nlp.make_doc(text)
@@ -44,6 +48,7 @@ def examples(nlp: Language) -> list[Example]:
         entities = [(token.idx, token.idx + len(token), "NAME") for token in doc if token.is_title]
         cats = {"LOUD": float("!" in text), "QUIET": float("!" not in text)}
         made.append(Example.from_dict(doc, {"tags": tags, "entities": entities, "cats": cats}))
+        made[-1].reference._.summaries = [doc[:3].text]
     return made
 
 

@@ -254,3 +254,7 @@ def test_what_can_not_be_is_an_error(pipe):
 
 def test_analyze_pipes_says_what_it_sets(nlp):
     assert nlp.analyze_pipes()["summary"]["distilbert_mlm"]["assigns"] == ["doc._.masks"]
+
+
+def test_half_of_a_character_is_one_that_is_unknown(pipe: MaskedLanguageModel) -> None:
+    assert pipe.fill(["The \ud800 [MASK]"]) == pipe.fill(["The \ufffd [MASK]"])

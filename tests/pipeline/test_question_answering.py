@@ -7,8 +7,10 @@ import gc
 import json
 import pickle
 import random
+import warnings
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -163,6 +165,31 @@ def test_no_answer_comes_first_where_cls_exceeds_the_best_span_by_the_threshold(
 def test_an_empty_question_is_an_error(nlp, question):
     with pytest.raises(ComponentError, match="is empty"):
         nlp("The film")._.ask(question)
+
+
+@pytest.mark.parametrize("question", [None, 3, ["Where?", None], [["Where?"]], {"question": "Where?"}])
+def test_what_is_no_question_is_an_error(nlp: Language, question: Any) -> None:
+    with pytest.raises(
+        ComponentError, match=r"(None|3|\['Where\?'\]|\{'question': .*\}) is no question: ask with a text"
+    ):
+        nlp("The film")._.ask(question)
+
+
+@pytest.mark.parametrize("questions", [None, "a?"])
+def test_what_are_no_questions_is_an_error(nlp: Language, pipe: QuestionAnswering, questions: Any) -> None:
+    with pytest.raises(ComponentError, match=r"(None|'a\?') are no questions: give a text"):
+        pipe.answer([nlp("The film"), nlp("London")], questions)
+
+
+def test_docs_and_questions_may_come_from_generators(nlp: Language, pipe: QuestionAnswering) -> None:
+    docs, questions = [nlp(text) for text, _ in PASSAGES[:2]], ["Where?", ["a?", "Which?"]]
+    given = (doc for doc in docs), (each if isinstance(each, str) else iter(each) for each in questions)
+    assert pipe.answer(*given) == pipe.answer(docs, questions)
+
+
+def test_half_of_a_character_in_a_question_is_one_that_is_unknown(nlp: Language) -> None:
+    doc = nlp("The film in London")
+    assert doc._.ask("Where \ud800?") == doc._.ask("Where \ufffd?")
 
 
 def test_a_question_longer_than_half_a_window_is_an_error_that_names_it(nlp):
@@ -322,6 +349,16 @@ def test_an_update_learns_from_the_questions_that_are_drawn(pipe, nlp, monkeypat
     assert seen == [[1, 1, 1, 1]]
 
 
+def test_without_a_question_that_is_answered_there_is_nothing_to_learn(nlp: Language) -> None:
+    plain = Example(nlp.make_doc("The film"), nlp.make_doc("The film"))
+    unlabelled = example(nlp, "The film", [("Where?", None)])
+    with pytest.raises(ComponentError, match=r"'distilbert_qa' .*none of the 2 examples has .* in `doc._.questions`"):
+        nlp.initialize(lambda: [plain, unlabelled])
+    nlp.initialize(lambda: [plain, example(nlp, "The film", [("Where?", ["film"])])])
+    nlp.config["distillation"] = {"teacher": "somewhere"}
+    nlp.initialize(lambda: [plain, unlabelled])
+
+
 def test_examples_without_questions_and_empty_docs_pass(nlp):
     plain = Example(nlp.make_doc("The film"), nlp.make_doc("The film"))
     empty = example(nlp, "", [("Where?", [])])
@@ -456,3 +493,39 @@ def test_answers_that_stand_on_a_doc_are_scored_and_others_are_asked_for(
     given[0].predicted._.questions = ["Another?"]
     assert pipe.score(given) == scores
     assert asked == [0, 1]
+
+
+# An unknown script
+
+
+HINDI = "यह फ़िल्म कहाँ की है"
+
+
+@pytest.mark.parametrize(
+    ("text", "question", "message"),
+    [
+        ("The film in London was great.", "फ़िल्म कहाँ?", "is asked questions of which 67% of the pieces are unknown"),
+        (HINDI, "Where?", r"reads texts of which \d+% of the pieces are unknown to its vocabulary, such as 'यह'"),
+    ],
+)
+def test_a_question_or_text_in_an_unknown_script_is_told_once(
+    nlp: Language, pipe: QuestionAnswering, text: str, question: str, message: str
+) -> None:
+    with pytest.warns(UserWarning, match=f"'distilbert_qa' {message}"):
+        nlp(text)._.ask(question)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        nlp(text)._.ask(question)
+
+
+def test_an_unknown_script_is_told_in_training(nlp: Language) -> None:
+    with pytest.warns(UserWarning, match="'distilbert_qa' reads texts of which"):
+        nlp.update([example(nlp, HINDI, [("Where?", [])])], sgd=Adam(0.001))
+
+
+@pytest.mark.parametrize("questions", ["Where?", {"id": "1", "question": "Where?"}])
+def test_a_question_alone_is_a_list_of_one(nlp: Language, pipe: QuestionAnswering, questions: str | dict) -> None:
+    doc = nlp.make_doc("The film in London")
+    doc._.questions = questions
+    nlp(doc)
+    assert doc._.answers == [answer.to_dict() for answer in pipe.answer([doc], ["Where?"])[0]]

@@ -17,6 +17,7 @@ from spacy.training import Example
 from thinc.api import Adam
 
 from spacy_distil.errors import ComponentError, CorpusError
+from spacy_distil.pipeline.summarization.rouge import find_references
 
 from .conftest import Build
 from .summaries import MODEL, build, build_random, report, reports
@@ -257,6 +258,19 @@ def test_texts_without_labels_teach_nothing() -> None:
     assert gradient[n_bare:].all()
 
 
+@pytest.mark.parametrize("summaries", [None, [""]])
+def test_without_labels_there_is_nothing_to_learn(summaries: list[str] | None) -> None:
+    nlp = build()
+    made = reports(2, vocab=nlp.vocab, annotate="")
+    for example in made:
+        example.reference._.summaries = summaries
+    with pytest.raises(ComponentError, match=r"'head' .*none of the 2 examples has .* in `doc._.summaries`, or `doc"):
+        nlp.initialize(lambda: made)
+    nlp.initialize()
+    nlp.config["distillation"] = {"teacher": "somewhere"}
+    nlp.initialize(lambda: made)
+
+
 def test_a_salient_sentence_that_does_not_exist_is_an_error() -> None:
     nlp = build()
     (example,) = reports(1, vocab=nlp.vocab, annotate="")
@@ -277,6 +291,14 @@ def test_salient_sentences_are_found_among_others() -> None:
     sentences = pipe.find_sentences([example])
     _, gradient = pipe.get_loss([example], numpy.zeros((3, 1), dtype="f"), sentences)
     assert gradient[:, 0].tolist() == [0.5, -0.5, -0.5]
+
+
+def test_a_summary_alone_is_a_list_of_one() -> None:
+    (example,) = reports(1, vocab=spacy.blank("en").vocab)
+    (summary,) = example.reference._.summaries
+    assert summary != example.reference.text
+    example.reference._.summaries = summary
+    assert find_references(example.reference._.summaries) == [summary]
 
 
 def test_scores_are_none_without_references() -> None:

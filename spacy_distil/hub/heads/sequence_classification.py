@@ -19,6 +19,7 @@ from spacy_distil.hub.labels import read_labels, warn_of_numbers
 from spacy_distil.hub.model import HubFolder, HubModel
 from spacy_distil.hub.names import SEQUENCE_CLASSIFICATION, Family, to_hf, to_own
 from spacy_distil.hub.parameters import get_parameters, set_parameters
+from spacy_distil.pipeline.sentiment import find_poles
 
 SUFFIX = "ForSequenceClassification"
 SINGLE, MULTI = "single_label_classification", "multi_label_classification"
@@ -47,6 +48,8 @@ def add(nlp: Language, source: HubModel, setting: Setting) -> str:
     nlp.add_pipe(factory, name=name, config={"model": model})
     initialize(nlp, name, labels)
     set_parameters(_layers(nlp.get_pipe(name)), parameters, source.where)
+    if is_multi and find_poles(labels) is not None:
+        nlp.add_pipe("doc_sentiment")
     if not is_multi:
         nlp.config["training"]["score_weights"] = {f"{name}_macro_f": 1.0}
     return name

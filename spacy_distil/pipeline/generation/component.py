@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy
 from spacy import util
 from spacy.language import Language
 from spacy.pipeline import TrainablePipe
@@ -25,6 +26,7 @@ from thinc.util import torch2xp, xp2torch
 from spacy_distil.encoder.model import read_encoder, write_encoder
 from spacy_distil.encoder.pieces import N_SPECIAL
 from spacy_distil.encoder.tokenizer import PieceTokenizer
+from spacy_distil.encoder.unknown import Kind, UnknownWatch
 from spacy_distil.errors import ComponentError
 from spacy_distil.pipeline.generation import initialization
 from spacy_distil.pipeline.generation.loss import smoothed_cross_entropy
@@ -33,14 +35,13 @@ from spacy_distil.pipeline.generation.parts import cut_sentences, cut_whole
 from spacy_distil.pipeline.generation.scores import score_texts
 from spacy_distil.pipeline.generation.search import Search
 from spacy_distil.pipeline.generation.sources import Pairs, Sources
-from spacy_distil.pipeline.generation.vocabulary import decode, encode, share_unknown, size_of
+from spacy_distil.pipeline.generation.vocabulary import decode, encode, size_of
 from spacy_distil.pipeline.generation.writing import write
-from spacy_distil.pipeline.references import register_references
+from spacy_distil.pipeline.references import as_list, check_references, register_references
 
 Target = Literal["translation", "summary"]
 EXTENSIONS = {"translation": "translation", "summary": "abstract"}
 REFERENCES = {"translation": "translations", "summary": "summaries"}
-UNKNOWN = 0.1  # the share of unknown pieces from which on they are worth a warning
 INITIAL_SAMPLE = 1000  # examples whose pieces are looked at before training
 
 default_model_config = """
@@ -123,6 +124,7 @@ class Seq2Seq(TrainablePipe):
             raise ComponentError(f"label_smoothing = {label_smoothing} has to be at least 0 and less than 1.")
         self.target, self.search, self.label_smoothing, self.scorer = target, search, label_smoothing, scorer
         self._told: set[str] = set()
+        self._unknown = UnknownWatch()
         register_generation()
 
     def __setstate__(self, state: Any) -> None:
@@ -153,7 +155,9 @@ class Seq2Seq(TrainablePipe):
         else:
             parts = cut_sentences(docs, self.source_tokenizer, self.window)
             self._tell_cuts(docs, [part for part in parts if part.n_parts > 1])
-        self._tell_unknown("source", [ids for part in parts for ids in part.windows], self.source_tokenizer)
+        self._look(
+            "source", [doc.text for doc in docs], [ids for part in parts for ids in part.windows], self.source_tokenizer
+        )
         written = decode(
             self.vocabulary,
             write(self.model, Sources.of([part.windows for part in parts], self.source_tokenizer), self.search),
@@ -218,7 +222,7 @@ class Seq2Seq(TrainablePipe):
 
     def find_references(self, doc: Doc) -> list[str]:
         """The references that have a text."""
-        return [text for text in doc._.get(REFERENCES[self.target]) or () if text.strip()]
+        return [text for text in as_list(doc._.get(REFERENCES[self.target])) if text.strip()]
 
     def make_pairs(self, docs: Sequence[Doc], targets: Sequence[Sequence[Sequence[int]]]) -> Pairs:
         """Each Doc with each of its targets. A Doc of white space has nothing to be read."""
@@ -231,9 +235,11 @@ class Seq2Seq(TrainablePipe):
         """Load the encoder's checkpoint, train the target vocabulary on all references, and make the decoder, unless they are
         there already.
 
-        RAISES: ComponentError where a vocabulary has to be trained and there are no references.
+        RAISES: ComponentError where there are no references; where a vocabulary has to be trained, even if there is a teacher.
         """
         validate_get_examples(get_examples, "Seq2Seq.initialize")
+        what = f"a text in `doc._.{REFERENCES[self.target]}`"
+        check_references(self.name, what, lambda doc: bool(self.find_references(doc)), get_examples, nlp)
         is_fresh = not get_decoder(self.model).has_weights
         initialize(self.model, lambda: self._all_references(get_examples))
         options = get_decoder(self.model).options
@@ -241,9 +247,9 @@ class Seq2Seq(TrainablePipe):
             self._check_vocabulary(options.vocabulary_size)
         examples = list(islice(get_examples(), INITIAL_SAMPLE))
         texts = [example.predicted.text for example in examples]
-        self._tell_unknown("source", encode(self.source_tokenizer, texts), self.source_tokenizer)
+        self._look("source", texts, encode(self.source_tokenizer, texts), self.source_tokenizer)
         references = [text for example in examples for text in self.find_references(example.reference)]
-        self._tell_unknown("target", encode(self.vocabulary, references), self.vocabulary)
+        self._look("target", references, encode(self.vocabulary, references), self.vocabulary)
 
     def _all_references(self, get_examples: Callable[[], Iterable[Example]]) -> Iterable[str]:
         text = None
@@ -273,15 +279,11 @@ class Seq2Seq(TrainablePipe):
             self._told.add(kind)
             warnings.warn(f"The component '{self.name}' {message}", stacklevel=3)
 
-    def _tell_unknown(self, kind: str, texts: Sequence[Sequence[int]], tokenizer: PieceTokenizer) -> None:
-        share = share_unknown(tokenizer, texts)
-        if share > UNKNOWN:
-            what = "reads" if kind == "source" else "has to learn to write"
-            self._tell(
-                kind,
-                f"{what} texts of which {share:.0%} of the pieces are unknown to its {kind} vocabulary: it can make nothing of "
-                "them. Are they in the language and the script that it was made for?",
-            )
+    def _look(
+        self, kind: Kind, texts: Sequence[str], pieces: Iterable[Sequence[int]], tokenizer: PieceTokenizer
+    ) -> None:
+        ids = numpy.fromiter(chain.from_iterable(pieces), dtype=numpy.int64)
+        self._unknown.look(f"The component '{self.name}'", ids, lambda: texts, tokenizer, kind)
 
     def _tell_cuts(self, docs: Sequence[Doc], parts: Sequence[Any]) -> None:
         for part in parts:

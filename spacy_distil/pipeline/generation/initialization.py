@@ -99,9 +99,8 @@ def _spell(decoder: Decoder, encoder: DistilBertEncoder, source: PieceTokenizer,
     vectors = decoder.embeddings.word_embeddings.weight
     pieces = sorted(target.tokenizer.get_vocab(with_added_tokens=True).items(), key=lambda item: item[1])
     texts = [piece.removeprefix("##").replace("▁", " ").strip() for piece, _ in pieces]
-    unknown = source.tokenizer.token_to_id(source.special_tokens["unk_token"])
     for (_, i), spelling in zip(pieces, source.encode(texts), strict=True):
-        ids = [j for j in spelling.ids if j != unknown]
+        ids = [j for j in spelling.ids if j != source.unk_id]
         if ids:
             vectors[i] = words[ids].mean(0)
 

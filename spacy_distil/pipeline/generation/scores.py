@@ -8,6 +8,7 @@ from typing import Any
 from spacy.training import Example
 
 from spacy_distil.errors import ComponentError
+from spacy_distil.pipeline.references import as_list
 from spacy_distil.pipeline.summarization.rouge import find_references, mean_scores, score_best
 
 
@@ -27,7 +28,7 @@ def score_translations(examples: Iterable[Example]) -> dict[str, Any]:
     pairs = [
         (example.predicted._.translation or "", references)
         for example in examples
-        if (references := [text for text in example.reference._.translations or () if text.strip()])
+        if (references := [text for text in as_list(example.reference._.translations) if text.strip()])
     ]
     if not pairs:
         return {}

@@ -66,13 +66,6 @@ def decode(tokenizer: PieceTokenizer, targets: Sequence[Sequence[int]]) -> list[
     return [text.strip() for text in tokenizer.tokenizer.decode_batch([list(ids) for ids in targets])]
 
 
-def share_unknown(tokenizer: PieceTokenizer, texts: Sequence[Sequence[int]]) -> float:
-    """The share of the pieces for which the vocabulary has none."""
-    unknown = tokenizer.tokenizer.token_to_id(tokenizer.special_tokens["unk_token"])
-    n_pieces = sum(map(len, texts))
-    return sum(ids.count(unknown) for ids in texts) / n_pieces if n_pieces else 0.0
-
-
 def silent_ids(tokenizer: PieceTokenizer) -> list[int]:
     """The pieces that are never written: the special ones but the one that ends a text."""
     ids = {tokenizer.tokenizer.token_to_id(piece) for piece in tokenizer.special_tokens.values()}

@@ -22,6 +22,7 @@ from thinc.api import Config, Model, Optimizer, set_dropout_rate
 from thinc.types import Floats2d
 from thinc.util import xp2torch
 
+from spacy_distil.characters import mend
 from spacy_distil.drafts import new_file
 from spacy_distil.encoder.checkpoint import read_safetensors
 from spacy_distil.encoder.model import get_shim, read_encoder, write_encoder
@@ -114,7 +115,7 @@ class MaskedLanguageModel(TrainablePipe):
         top_k: how many for each mask; None: the component's.
         """
         top_k = self.top_k if top_k is None else top_k
-        return [[mask["fillings"] for mask in masks] for masks in self._fill(texts, top_k)]
+        return [[mask["fillings"] for mask in masks] for masks in self._fill(list(map(mend, texts)), top_k)]
 
     def predict(self, docs: Iterable[Doc]) -> list[list[dict[str, Any]]]:
         return self._fill([doc.text for doc in docs], self.top_k)
@@ -127,6 +128,7 @@ class MaskedLanguageModel(TrainablePipe):
         encodings = self.tokenizer.encode(texts)
         mask = mask_id(self.tokenizer)
         ids = [np.array(encoding.ids, dtype=np.int64) for encoding in encodings]
+        self.shim.look_for_unknown(np.concatenate([np.zeros(0, dtype=np.int64), *ids]), lambda: texts)
         found = [(i, int(at)) for i, row in enumerate(ids) for at in np.flatnonzero(row == mask)]
         filled: list[list[dict[str, Any]]] = [[] for _ in texts]
         for start in range(0, len(found), MASKS_AT_ONCE):
@@ -165,9 +167,10 @@ class MaskedLanguageModel(TrainablePipe):
 
     def read(self, docs: Iterable[Doc]) -> list[Ints1d]:
         """Each Doc's pieces."""
-        return [
-            np.array(encoding.ids, dtype=np.int64) for encoding in self.tokenizer.encode([doc.text for doc in docs])
-        ]
+        texts = [doc.text for doc in docs]
+        ids = [np.array(encoding.ids, dtype=np.int64) for encoding in self.tokenizer.encode(texts)]
+        self.shim.look_for_unknown(np.concatenate([np.zeros(0, dtype=np.int64), *ids]), lambda: texts)
+        return ids
 
     def draw(self, ids: Sequence[Ints1d], random: torch.Generator | None = None) -> list[Ints2d]:
         """Masks for each text, see `choose_masks`."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -15,6 +15,7 @@ from spacy_distil.errors import ComponentError
 from spacy_distil.pipeline.question_answering.gold import Question
 from spacy_distil.pipeline.question_answering.spans import Spans
 from spacy_distil.pipeline.question_answering.windows import Windows
+from spacy_distil.pipeline.references import as_list
 
 if TYPE_CHECKING:
     from spacy_distil.pipeline.question_answering.component import QuestionAnswering
@@ -70,15 +71,35 @@ def make_answers(
         yield found
 
 
-def texts_of(questions: Sequence[str | dict[str, Any]]) -> list[str]:
+def read_questions(questions: Iterable[str | Iterable[str]]) -> tuple[list[list[str]], list[bool]]:
+    """Those about each Doc, and whether a Doc has a question alone, not a list of them.
+
+    RAISES: ComponentError for one that is no text.
+    """
+    if isinstance(questions, str) or not isinstance(questions, Iterable):
+        raise ComponentError(f"{questions!r:.80} are no questions: give a text, or a list of texts, for each Doc.")
+    asked: list[list[Any]] = []
+    alone = []
+    for each in questions:
+        alone.append(isinstance(each, str | dict) or not isinstance(each, Iterable))
+        asked.append([each] if alone[-1] else list(each))
+    for question in chain.from_iterable(asked):
+        if not isinstance(question, str):
+            raise ComponentError(
+                f"{question!r:.80} is no question: ask with a text, such as 'Where?', or with a list of texts."
+            )
+    return asked, alone
+
+
+def texts_of(questions: str | Sequence[str | dict[str, Any]] | None) -> list[str]:
     """The questions that stand on a Doc: as texts, or as a corpus has them."""
-    return [question if isinstance(question, str) else question["question"] for question in questions]
+    return [question if isinstance(question, str) else question["question"] for question in as_list(questions)]
 
 
 def is_answered(doc: Doc, questions: Sequence[Question]) -> bool:
     """Whether a component has answered these questions on the Doc."""
     asked = [question.text for question in questions]
-    return doc._.get(ANSWERS) is not None and texts_of(doc._.questions or ()) == asked
+    return doc._.get(ANSWERS) is not None and texts_of(doc._.questions) == asked
 
 
 def texts_in(doc: Doc) -> list[str]:

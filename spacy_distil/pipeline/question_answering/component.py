@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,12 @@ from spacy.vocab import Vocab
 from thinc.api import Config, Model, Optimizer, set_dropout_rate, to_numpy
 from thinc.types import Floats2d
 
+from spacy_distil.characters import mend
 from spacy_distil.encoder.model import get_shim, read_encoder, write_encoder
 from spacy_distil.encoder.sequences import Sequences
 from spacy_distil.encoder.shim import DistilBertShim
 from spacy_distil.encoder.tokenizer import PieceTokenizer
+from spacy_distil.encoder.unknown import UnknownWatch
 from spacy_distil.errors import ComponentError
 from spacy_distil.pipeline.mean_score import MeanScore
 from spacy_distil.pipeline.question_answering.answers import (
@@ -34,15 +36,16 @@ from spacy_distil.pipeline.question_answering.answers import (
     Answer,
     is_answered,
     make_answers,
+    read_questions,
     register,
     texts_in,
     texts_of,
 )
-from spacy_distil.pipeline.question_answering.gold import Question, cross_entropy, draw
+from spacy_distil.pipeline.question_answering.gold import Question, cross_entropy, draw, has_answers
 from spacy_distil.pipeline.question_answering.metrics import best, exact_match, f1
 from spacy_distil.pipeline.question_answering.spans import find_spans
 from spacy_distil.pipeline.question_answering.windows import Windows, make_windows
-from spacy_distil.pipeline.references import register_references
+from spacy_distil.pipeline.references import as_list, check_references, register_references
 
 INITIAL_SAMPLE = 100  # examples that are looked at before training
 
@@ -136,6 +139,7 @@ class QuestionAnswering(TrainablePipe):
         self.max_answer_length = max_answer_length
         self.no_answer_threshold = no_answer_threshold
         self.questions_per_doc = questions_per_doc
+        self._unknown = UnknownWatch()
         # A component that comes from another pipeline keeps that one's vocabulary: the Docs that it meets say where it is.
         self.vocabs = [vocab]
         register_references()
@@ -161,26 +165,25 @@ class QuestionAnswering(TrainablePipe):
 
     # Prediction
 
-    def answer(self, docs: Sequence[Doc], questions: Sequence[str | Sequence[str]], top_k: int = 1) -> list[Any]:
+    def answer(self, docs: Iterable[Doc], questions: Iterable[str | Iterable[str]], top_k: int = 1) -> list[Any]:
         """Answer questions about many Docs in one go.
 
         questions: for each Doc a question, or a list of questions.
         top_k: the most answers to a question.
         RETURNS: for each Doc the answers to its question, best first, or a list of these. A question that the Doc does not
             answer gets an answer without a span.
-        RAISES: ComponentError for a question that is empty, or too long for a window.
+        RAISES: ComponentError for a question that is none, that is empty, or too long for a window.
         """
-        if len(docs) != len(questions):
-            raise ComponentError(
-                f"There are {len(docs)} Docs and questions for {len(questions)}: give each Doc its own."
-            )
+        docs = list(docs)
+        asked, alone = read_questions(questions)
+        if len(docs) != len(asked):
+            raise ComponentError(f"There are {len(docs)} Docs and questions for {len(asked)}: give each Doc its own.")
         if top_k < 1:
             raise ComponentError(f"top_k = {top_k} has to be at least 1.")
-        asked = [[each] if isinstance(each, str) else list(each) for each in questions]
         found = self.find_answers(docs, self.make_windows(docs, asked), top_k)
         return [
-            next(found) if isinstance(given, str) else list(islice(found, len(each)))
-            for given, each in zip(questions, asked, strict=True)
+            next(found) if is_alone else list(islice(found, len(each)))
+            for is_alone, each in zip(alone, asked, strict=True)
         ]
 
     def find_answers(self, docs: Sequence[Doc], windows: Windows, top_k: int) -> Iterator[list[Answer]]:
@@ -193,19 +196,21 @@ class QuestionAnswering(TrainablePipe):
         self, docs: Sequence[Doc], questions: Sequence[Sequence[str]], names: Sequence[Sequence[str]] | None = None
     ) -> Windows:
         """The sequences in which questions and Docs are encoded. names: what errors call the questions."""
-        return make_windows(
-            [doc.text for doc in docs],
-            questions,
-            self.tokenizer,
-            max_length=self.window_length,
-            stride=self.stride,
-            names=names,
+        texts = [doc.text for doc in docs]
+        asked = [[mend(question) for question in row] for row in questions]
+        windows = make_windows(
+            texts, asked, self.tokenizer, max_length=self.window_length, stride=self.stride, names=names
         )
+        passage_ids, question_ids = windows.split_ids()
+        who = f"The component '{self.name}'"
+        self._unknown.look(who, passage_ids, lambda: texts, self.tokenizer)
+        self._unknown.look(who, question_ids, lambda: [*chain.from_iterable(asked)], self.tokenizer, "question")
+        return windows
 
     def predict(self, docs: Iterable[Doc]) -> list[list[Answer] | None]:
         """For each Doc the best answers to the questions that stand on it, None where none do."""
         docs = list(docs)
-        asked = [texts_of(doc._.questions or ()) for doc in docs]
+        asked = [texts_of(doc._.questions) for doc in docs]
         if not any(asked):
             return [None] * len(docs)
         return [[first for first, *_ in answers] or None for answers in self.answer(docs, asked)]
@@ -254,7 +259,7 @@ class QuestionAnswering(TrainablePipe):
         """
         found = []
         for example in examples:
-            questions = example.reference._.questions or []
+            questions = as_list(example.reference._.questions)
             if questions and example.predicted.text != example.reference.text:
                 raise ComponentError(
                     f"The questions about {example.reference.text[:40]!r} … have offsets in a text that differs from the "
@@ -271,8 +276,13 @@ class QuestionAnswering(TrainablePipe):
         return self.make_windows(docs, texts, [[question.name for question in row] for row in questions])
 
     def initialize(self, get_examples: Callable[[], Iterable[Example]], *, nlp: Language | None = None) -> None:
-        """Load the encoder's checkpoint, unless it has weights already."""
+        """Load the encoder's checkpoint, unless it has weights already.
+
+        RAISES: ComponentError where no example has a question whose answers are known, and no teacher knows them.
+        """
         validate_get_examples(get_examples, "QuestionAnswering.initialize")
+        what = "a question with `answers` in `doc._.questions`"
+        check_references(self.name, what, has_answers, get_examples, nlp)
         self.model.initialize()
         questions = [q for row in self.find_questions(list(islice(get_examples(), INITIAL_SAMPLE))) for q in row]
         if self.no_answer_threshold is None and any(not question.answers for question in questions):

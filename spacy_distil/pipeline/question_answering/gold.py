@@ -9,10 +9,12 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from spacy.tokens import Doc
 
 from spacy_distil.errors import CorpusError
 from spacy_distil.pipeline.question_answering.spans import log_softmax
 from spacy_distil.pipeline.question_answering.windows import Floats3d, Windows
+from spacy_distil.pipeline.references import as_list
 
 Item = TypeVar("Item")
 
@@ -56,6 +58,14 @@ class Question:
     def misplaced(self, passage: str) -> list[GoldAnswer]:
         """The answers that are empty or do not stand where they are said to."""
         return [a for a in self.answers or () if not a.text or a.start < 0 or not passage.startswith(a.text, a.start)]
+
+
+def has_answers(reference: Doc) -> bool:
+    """Whether it has a question whose answers are known, be it that there is none."""
+    return any(
+        isinstance(question, dict) and question.get("answers") is not None
+        for question in as_list(reference._.questions)
+    )
 
 
 def draw(questions: Sequence[Item], n_drawn: int) -> list[Item]:

@@ -68,6 +68,15 @@ class Windows:
         """(windows, columns) whether a window has the column."""
         return np.arange(self.n_columns) <= (self.ends - self.starts)[:, None]
 
+    def split_ids(self) -> tuple[Ints1d, Ints1d]:
+        """The sequences' pieces of passages and of questions, as often as windows have them, each with its `[SEP]`."""
+        ids, types = self.sequences.ids.numpy(), self.sequences.types
+        assert types is not None
+        is_passage = types.numpy() == 1
+        is_question = ~is_passage
+        is_question[self.first_rows] = False  # `[CLS]`
+        return ids[is_passage], ids[is_question]
+
     def gather(self, logits: NDArray[np.float32]) -> Floats3d:
         """(pieces, 2) -> (2, windows, columns), start and end; `IMPOSSIBLE` where a window lacks the column."""
         return np.where(self.exist, logits.T[:, self.rows], np.float32(IMPOSSIBLE))

@@ -22,7 +22,7 @@ from thinc.api import Config, Model, Optimizer, Ragged, set_dropout_rate, to_num
 from thinc.types import Floats2d
 
 from spacy_distil.errors import ComponentError
-from spacy_distil.pipeline.references import register_references
+from spacy_distil.pipeline.references import check_references, register_references
 from spacy_distil.pipeline.summarization.labels import Labels, has_labels, make_labels
 from spacy_distil.pipeline.summarization.rouge import score_summaries
 from spacy_distil.pipeline.summarization.selection import Redundancy, Selection
@@ -224,8 +224,13 @@ class Summarizer(TrainablePipe):
         return float(loss.sum()), weight * (self.model.ops.sigmoid(logits) - target)
 
     def initialize(self, get_examples: Callable[[], Iterable[Example]], *, nlp: Language | None = None) -> None:
-        """Fit the model's shapes to its encoder."""
+        """Fit the model's shapes to its encoder.
+
+        RAISES: ComponentError where no example has summaries or salient sentences, and no teacher knows any.
+        """
         validate_get_examples(get_examples, "Summarizer.initialize")
+        what = "a summary with a word in `doc._.summaries`, or `doc._.salient`"
+        check_references(self.name, what, has_labels, get_examples, nlp)
         examples = list(islice(get_examples(), 10))
         docs = [example.predicted for example in examples]
         whole = [numpy.array([(0, len(doc))] if len(doc) else [], dtype="int32").reshape(-1, 2) for doc in docs]

@@ -11,6 +11,7 @@ from spacy.training import Example
 
 from spacy_distil.errors import ComponentError
 from spacy_distil.pipeline.mean_score import MeanScore
+from spacy_distil.pipeline.references import as_list
 
 TYPES = ("rouge1", "rouge2", "rougeL")
 REMEMBERED = 2**16
@@ -53,9 +54,9 @@ def make_summary_scorer() -> Callable[..., dict[str, Any]]:
     return score_summaries
 
 
-def find_references(summaries: Sequence[str] | None) -> list[str]:
+def find_references(summaries: str | Sequence[str] | None) -> list[str]:
     """The reference summaries that have a word in them."""
-    return [summary for summary in summaries or () if any(map(str.isalnum, summary))]
+    return [summary for summary in as_list(summaries) if any(map(str.isalnum, summary))]
 
 
 @lru_cache(REMEMBERED)
