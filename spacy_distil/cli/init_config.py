@@ -14,6 +14,9 @@ def init_config_cli(
     teacher: Annotated[str, Arg(help="The teacher: folder of a trained pipeline, or name of an installed one")],
     output: Annotated[Path, Arg(help="Where to write the student's config")],
     layers: Annotated[int | None, Opt("--layers", "-l", min=1, help="Layers of the student [default: half]")] = None,
+    decoder_layers: Annotated[
+        int | None, Opt("--decoder-layers", min=1, help="Layers of the decoder of a distilbert_seq2seq [default: all]")
+    ] = None,
     lang: Annotated[str | None, Opt("--lang", help="The student's language [default: the teacher's]")] = None,
     code_path: Annotated[Path | None, Opt("--code", "-c", help="Python file with registered functions")] = None,
     force: Annotated[bool, Opt("--force", "-F", help="Overwrite the file, if it is there")] = False,
@@ -32,7 +35,7 @@ def init_config_cli(
         msg.fail(f"{output} is there already", "Name another file, or overwrite it by --force.", exits=1)
     import_code(code_path)
     try:
-        text = to_text(make_student_config(teacher, n_layers=layers, lang=lang))
+        text = to_text(make_student_config(teacher, n_layers=layers, n_decoder_layers=decoder_layers, lang=lang))
     except (DistillationError, EncoderError) as error:
         msg.fail("The student's config can't be made", str(error), exits=1)
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,8 @@ from spacy_distil.encoder.checkpoint import WEIGHTS
 from spacy_distil.encoder.config import choose_layers
 from spacy_distil.pipeline.distilbert import DistilBert
 from spacy_distil.pipeline.encoders import encoders_of
+from spacy_distil.pipeline.generation.component import Seq2Seq
+from spacy_distil.pipeline.generation.model import get_decoder
 
 ENCODER = "distilbert"
 LISTENER = {"@architectures": "spacy-distil.DistilBertListener.v1"}
@@ -91,7 +93,9 @@ initial_rate = 0.0003
 """
 
 
-def make_student_config(teacher: str, *, n_layers: int | None = None, lang: str | None = None) -> Config:
+def make_student_config(
+    teacher: str, *, n_layers: int | None = None, n_decoder_layers: int | None = None, lang: str | None = None
+) -> Config:
     """The config of a student with the teacher's components, on one small DistilBERT.
 
     The student's encoder starts from the teacher's where that is a BERT or a DistilBERT, else from
@@ -100,10 +104,11 @@ def make_student_config(teacher: str, *, n_layers: int | None = None, lang: str 
 
     teacher: folder of a trained pipeline, or name of an installed package.
     n_layers: how many layers the student keeps; None: half of them.
+    n_decoder_layers: how many layers of its decoder a `distilbert_seq2seq` keeps; None: all.
     lang: the student's language; None: the teacher's.
     RETURNS: complete but for `paths.train` and `paths.dev`.
-    RAISES: TeacherError if the teacher can't be loaded; DistillationError if nothing in it can be distilled, or it has
-        fewer layers than asked for.
+    RAISES: TeacherError if the teacher can't be loaded; DistillationError if nothing in it can be distilled, or it has no
+        decoder of so many layers; EncoderError if its encoder has fewer layers than asked for.
     """
     nlp = load_teacher(teacher)
     taught = [name for name, pipe in nlp.pipeline if find_distiller(pipe) is not None]
@@ -115,6 +120,7 @@ def make_student_config(teacher: str, *, n_layers: int | None = None, lang: str 
     config["paths"]["teacher"] = teacher
     encoders = [name for name, pipe in nlp.pipeline if hasattr(pipe, "listening_components")]
     own = {name: encoder for name in taught if (encoder := _own_encoder(nlp, teacher, name, n_layers)) is not None}
+    decoders = _decoders(nlp, teacher, own, n_decoder_layers)
     is_shared = len(own) < len(taught)
     model, inherit, width = _start(nlp, teacher, n_layers) if is_shared else ({}, False, max(_widths(nlp, own)))
     if is_shared:
@@ -123,7 +129,8 @@ def make_student_config(teacher: str, *, n_layers: int | None = None, lang: str 
         if name in taught:
             block = nlp.config["components"][name]
             listener = {**LISTENER, "width": width} if block["factory"] in SHAPED_EARLY else LISTENER
-            config["components"][name] = _listening(block, listener, own.get(name))
+            parts = {"encoder": own[name], **decoders.get(name, {})} if name in own else {}
+            config["components"][name] = _listening(block, listener, parts)
         elif name not in encoders:
             config["components"][name] = {"source": "${paths.teacher}"}
     config["nlp"].update(
@@ -191,19 +198,47 @@ def _own_encoder(nlp: Language, teacher: str, name: str, n_layers: int | None) -
     return {"@architectures": block["@architectures"], "name": str(folder), "layers": layers}
 
 
+def _decoders(nlp: Language, teacher: str, own: Iterable[str], n_layers: int | None) -> dict[str, dict[str, Any]]:
+    """The settings of the decoders beside these encoders, by component. What one writes has to be the teacher's vocabulary: it
+    starts from the teacher's decoder.
+
+    n_layers: how many layers each keeps; None: all.
+    """
+    found = {name: pipe for name in own if isinstance(pipe := nlp.get_pipe(name), Seq2Seq)}
+    if n_layers is not None and not found:
+        raise DistillationError(
+            f"A student of '{teacher}' can't keep {n_layers} layers of a decoder: no component of the teacher has one, as "
+            f"distilbert_seq2seq does. It has {', '.join(nlp.pipe_names)}. Leave out --decoder-layers."
+        )
+    return {
+        name: {
+            "decoder": str(Path(nlp.path or teacher) / name),
+            "decoder_layers": None if n_layers is None else _choose_decoder_layers(name, pipe, n_layers),
+        }
+        for name, pipe in found.items()
+    }
+
+
+def _choose_decoder_layers(name: str, pipe: Seq2Seq, n_kept: int) -> list[int]:
+    n_layers = get_decoder(pipe.model).decoder.config.n_layers
+    if not 1 <= n_kept <= n_layers:
+        raise DistillationError(
+            f"A student can't keep {n_kept} layers of the decoder of '{name}', which has {n_layers}. Ask for 1 to {n_layers}."
+        )
+    return choose_layers(n_layers, n_kept)
+
+
 def _widths(nlp: Language, names: Iterable[str]) -> list[int]:
     return [shim.encoder.config.width for name in names for shim in encoders_of(nlp.get_pipe(name))]
 
 
-def _listening(block: Any, listener: dict[str, Any], encoder: dict[str, Any] | None) -> Any:
-    """A component's settings, with a listener wherever its model has a `tok2vec`, and `encoder` in place of one of its own."""
+def _listening(block: Any, listener: dict[str, Any], own: dict[str, Any]) -> Any:
+    """A component's settings, with a listener wherever its model has a `tok2vec`, and those of the encoder of its own, and of
+    what belongs to it, in place of the teacher's."""
     if not isinstance(block, dict):
         return block
-    if encoder is not None and "encoder" in block:
-        # What a decoder writes has to be the teacher's vocabulary: it starts from the teacher's too.
-        decoder = {"decoder": encoder["name"]} if "decoder" in block else {}
-        return {**block, "encoder": encoder, **decoder}
+    if own and "encoder" in block:
+        return {**block, **own}
     return {
-        key: dict(listener) if key == "tok2vec" else _listening(value, listener, encoder)
-        for key, value in block.items()
+        key: dict(listener) if key == "tok2vec" else _listening(value, listener, own) for key, value in block.items()
     }

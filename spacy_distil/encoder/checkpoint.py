@@ -115,11 +115,19 @@ def load_checkpoint(
 
 
 def find_folder(name: str, revision: str | None = None) -> Path:
-    """The folder of a checkpoint, fetched from the hub where `name` is a hub id."""
+    """The folder of a checkpoint, fetched from the hub where `name` is a hub id.
+
+    Raises CheckpointError where there is none, and for a `revision` of something else than a hub id.
+    """
+    if not name.strip():
+        raise CheckpointError(f"`name` is empty: {name!r}. It takes a folder, a hub id, or {PACKAGE}module/folder.")
     if name.startswith(PACKAGE):
-        return _find_in_package(name)
+        folder = _find_in_package(name)
+        _check_no_revision(name, revision, "in an installed package")
+        return folder
     folder = Path(name).expanduser()
     if folder.is_dir():
+        _check_no_revision(name, revision, "here")
         return folder
     if folder.exists():
         raise CheckpointError(f"{name!r} is a file. A checkpoint is a folder with {CONFIG}, {WEIGHTS} and a tokenizer.")
@@ -128,6 +136,14 @@ def find_folder(name: str, revision: str | None = None) -> Path:
             f"There is no folder {name!r}. `name` takes a folder, a hub id, or {PACKAGE}module/folder."
         )
     return _fetch(name, revision)
+
+
+def _check_no_revision(name: str, revision: str | None, where: str) -> None:
+    if revision is not None:
+        raise CheckpointError(
+            f"revision = {revision!r} is of a model on the hub, and {name!r} is a folder {where}, which has none. Leave out "
+            "`revision`, or name another model. `sha256` pins the weights of a folder."
+        )
 
 
 def _find_in_package(name: str) -> Path:

@@ -14,7 +14,7 @@ from thinc.util import torch2xp, xp2torch
 
 from spacy_distil.encoder.checkpoint import WEIGHTS
 from spacy_distil.encoder.precision import Precision, check_precision
-from spacy_distil.encoder.shim import DistilBertShim, Encoded, EncoderOptions, Pooling
+from spacy_distil.encoder.shim import DEFAULT_WINDOW, DistilBertShim, Encoded, EncoderOptions, Pooling
 from spacy_distil.errors import EncoderError
 
 InT = list[Doc]
@@ -31,7 +31,7 @@ def DistilBert(
     freeze: str | int = "none",
     gradient_checkpointing: bool = False,
     max_batch_pieces: int = 2048,
-    window: int = 512,
+    window: int = DEFAULT_WINDOW,
     overlap: int = 32,
     pooling: Pooling = "mean",
     keep_zeros: bool = True,
@@ -56,7 +56,8 @@ def DistilBert(
     gradient_checkpointing: keep no activations for the backward pass, compute them again batch by batch (Chen et al. 2016):
         about a third more time, and the memory of a single batch. Without it this starts after the fourth batch of an update.
     max_batch_pieces: the most word pieces that are encoded at once; it bounds the memory, whatever the Docs.
-    window: the most word pieces that see each other; a longer Doc is cut into windows. At most the checkpoint's own limit.
+    window: the most word pieces that see each other; a longer Doc is cut into windows. At most the checkpoint's own limit,
+        for which the default stands where that is less than 512.
     overlap: the pieces that neighbouring windows share at least. A token is taken from the window in which it stands most
         centrally.
     pooling: what a token of several pieces gets: the `mean` of them, or the `first`, as transformers' token classification

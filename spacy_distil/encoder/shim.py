@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -57,6 +58,7 @@ from spacy_distil.errors import EncoderError
 # An update keeps the activations of this many batches; those of further batches are computed again in the backward
 # pass, so that the memory of an update has a bound, however long its Docs.
 KEPT_BATCHES = 4
+DEFAULT_WINDOW = 512  # stands for all positions of an encoder that has fewer
 Pooling = Literal["mean", "first"]
 
 
@@ -157,9 +159,21 @@ class DistilBertShim(TorchShim):
         if self._model is None:
             options = self.options
             resolve_precision(options.precision, get_torch_default_device())  # an error before long work
-            self.adopt(
-                load_checkpoint(options.name, revision=options.revision, layers=options.layers, sha256=options.sha256)
+            checkpoint = load_checkpoint(
+                options.name, revision=options.revision, layers=options.layers, sha256=options.sha256
             )
+            if complaint := self._window_complaint(checkpoint):
+                raise EncoderError(complaint)
+            self.adopt(checkpoint)
+
+    def _window_complaint(self, checkpoint: Checkpoint) -> str | None:
+        n_positions = checkpoint.config.max_positions
+        if self.options.window <= n_positions or self.options.window == DEFAULT_WINDOW:
+            return None
+        return (
+            f"window = {self.options.window} is more than the encoder has positions, {n_positions}: set it to at most "
+            f"{n_positions}. Longer Docs are cut into windows of at most so many pieces."
+        )
 
     def adopt(self, checkpoint: Checkpoint) -> None:
         """Become the encoder of a checkpoint, of whatever shape. An optimiser that knows the old one can't go on with it."""
@@ -469,7 +483,10 @@ class DistilBertShim(TorchShim):
         return weights, about
 
     def from_disk(self, path: str | Path) -> DistilBertShim:
-        self.adopt(read_component(path))
+        checkpoint = read_component(path)
+        if complaint := self._window_complaint(checkpoint):
+            warnings.warn(complaint, stacklevel=2)  # what was saved before that was an error still loads
+        self.adopt(checkpoint)
         return self
 
 

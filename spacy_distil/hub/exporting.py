@@ -31,26 +31,36 @@ class Export:
     name: of the component.
     head: what it is written as.
     folder: what is written.
+    is_whole: the whole component is written, and not only the encoder of one that Hugging Face has no head for.
     """
 
     name: str
     head: Head
     folder: HubFolder
+    is_whole: bool = True
 
     @property
     def notes(self) -> tuple[str, ...]:
         return self.folder.notes
 
+    @property
+    def has_head(self) -> bool:
+        return self.head.suffix != bare.SUFFIX
+
+    @property
+    def written(self) -> str:
+        """What to call in a message what is written."""
+        return self.name if self.is_whole else f"the encoder of {self.name}"
+
     def write(self, path: Path) -> None:
         """Write the folder, all or nothing. Raises CheckpointError where Hugging Face has no config for the encoder's shape, or
         the folder has something in it."""
         checkpoint = self.folder.checkpoint
-        is_bare = self.head.suffix == bare.SUFFIX
         write_checkpoint(
             path,
             checkpoint.build(),
             checkpoint.tokenizer,
-            head=None if is_bare else self.folder.head,
+            head=self.folder.head if self.has_head else None,
             architectures=[self.folder.architecture],
             **self.folder.config,
         )
@@ -59,8 +69,8 @@ class Export:
         """Write `model.onnx` into the folder that `write` wrote.
 
         nlp: the pipeline, for the check.
-        RETURNS: the largest difference between what the component says of some texts and what it would say after ONNX Runtime's
-            outputs, both in float32.
+        RETURNS: the largest difference between what the component, or the encoder where that alone is written, says of some
+            texts and what it would say after ONNX Runtime's outputs, both in float32.
         Raises ExportError where that is more than rounding.
         """
         model = write_onnx(path, self.folder.architecture, self.head.outputs)
@@ -72,8 +82,8 @@ class Export:
             )
         if not difference <= TOLERANCE:
             raise ExportError(
-                f"ONNX Runtime's outputs for {self.name!r} differ by {difference:.1e} from the component's: nothing was "
-                f"written. At most {TOLERANCE:.0e} is rounding. Try other versions of torch and onnxruntime."
+                f"In ONNX Runtime the outputs differ from those of {self.written} by {difference:.1e}: nothing was written. "
+                f"At most {TOLERANCE:.0e} is rounding. Try other versions of torch and onnxruntime."
             )
         return difference
 
@@ -105,7 +115,7 @@ def prepare_export(nlp: Language, component: str | None = None) -> Export:
         f"is the encoder alone, a {folder.architecture}. There is one for text classifiers of spacy-distil.TextCatCls.v1, and "
         "for tagger and entity_tagger of spacy.Tagger.v2."
     )
-    return Export(name, encoder, HubFolder(folder.checkpoint, folder.architecture, notes=(note,)))
+    return Export(name, encoder, HubFolder(folder.checkpoint, folder.architecture, notes=(note,)), is_whole=False)
 
 
 def _choose(nlp: Language) -> str:

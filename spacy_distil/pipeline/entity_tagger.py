@@ -47,6 +47,7 @@ DEFAULT_MODEL = Config().from_str(default_model_config)["model"]
         f"doc._.{SCORES_EXTENSION}",
         f"span._.{CONFIDENCE_EXTENSION}",
     ],
+    requires=["doc.tensor"],
     default_config={"model": DEFAULT_MODEL, "scheme": "bio", "scorer": {"@scorers": "spacy.ner_scorer.v1"}},
     default_score_weights={"ents_f": 1.0, "ents_p": 0.0, "ents_r": 0.0, "ents_per_type": None},
 )

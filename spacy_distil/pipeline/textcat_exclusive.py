@@ -41,6 +41,7 @@ DEFAULT_MODEL = Config().from_str(default_model_config)["model"]
 @Language.factory(
     "textcat_exclusive",
     assigns=["doc.cats", "doc.sentiment"],
+    requires=["doc.tensor"],
     default_config={"model": DEFAULT_MODEL},
     default_score_weights={},
 )

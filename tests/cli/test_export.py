@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+import spacy
 from transformers import pipeline
 
 from spacy_distil.hub.importing import import_model
@@ -69,8 +70,41 @@ def test_a_model_that_says_something_else_is_not_left_behind(classifier, tmp_pat
     monkeypatch.setattr("spacy_distil.hub.exporting.load_onnx", lambda *arguments: lambda text: other)
     result = run("export", classifier, tmp_path / "out", "--onnx")
     assert result.exit_code == 1
-    says(result, "ONNX Runtime's outputs for 'textcat_exclusive' differ")
+    says(result, "In ONNX Runtime the outputs differ from those of textcat_exclusive by")
     assert {path.name for path in tmp_path.iterdir()} == {"nlp"}
+
+
+def test_of_a_component_without_a_class_it_is_said_that_the_encoder_is_written_and_compared(
+    distilbert_folder, tmp_path
+):
+    import_model(str(distilbert_folder))[0].to_disk(tmp_path / "encoder")
+    nlp = spacy.load(tmp_path / "encoder")
+    listener = {"@architectures": "spacy-distil.DistilBertListener.v1"}
+    model = {"@architectures": "spacy.TextCatReduce.v1", "exclusive_classes": True, "tok2vec": listener}
+    model |= {"use_reduce_first": False, "use_reduce_last": False, "use_reduce_max": False, "use_reduce_mean": True}
+    nlp.add_pipe("textcat", name="sentiment", config={"model": model})
+    nlp.config["initialize"]["components"]["sentiment"] = {"labels": TOPICS}
+    nlp.initialize()
+    nlp.to_disk(tmp_path / "nlp")
+    result = run("export", tmp_path / "nlp", tmp_path / "out", "--component", "sentiment", "--onnx")
+    assert result.exit_code == 0, result.output
+    says(
+        result, "no head for 'sentiment'", "the encoder of sentiment as DistilBertModel", "differs from the encoder by"
+    )
+    assert "component by" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("head", "why"), [("Model", "the only encoder"), ("MaskedLM", "the only component with a head")]
+)
+def test_the_component_that_was_chosen_is_named(save_head, distilbert_folder, head, why, tmp_path):
+    folder = distilbert_folder if head == "Model" else save_head("distilbert", head)
+    nlp, _ = import_model(str(folder))
+    nlp.add_pipe("sentencizer")
+    nlp.to_disk(tmp_path / "nlp")
+    (name,) = (name for name in nlp.pipe_names if name != "sentencizer")
+    says(run("export", tmp_path / "nlp", tmp_path / "out"), f"Writes {name}, {why}")
+    assert "Writes" not in run("export", tmp_path / "nlp", tmp_path / "again", "--component", name).output
 
 
 def test_a_missing_package_names_the_extra(classifier, tmp_path, monkeypatch):

@@ -256,3 +256,20 @@ def test_a_student_is_distilled_by_the_config_that_init_config_writes(
     assert [doc._.translation for doc in student.pipe(texts)] == [doc._.translation for doc in teacher.pipe(texts)]
     assert len(get_encoder(student.get_pipe(NAME).model).encoder.layers) == 2
     assert str(teacher_folder) not in student.config.to_str()
+
+
+def test_the_layers_of_the_decoder_can_be_chosen(teacher_folder: Path) -> None:
+    model = make_student_config(str(teacher_folder))["components"][NAME]["model"]
+    assert (model["decoder"], model["decoder_layers"]) == (str(teacher_folder / NAME), None)
+    model = make_student_config(str(teacher_folder), n_decoder_layers=1)["components"][NAME]["model"]
+    assert (model["decoder"], model["decoder_layers"]) == (str(teacher_folder / NAME), [0])
+    with pytest.raises(DistillationError, match=rf"3 layers of the decoder of '{NAME}', which has 2\. Ask for 1 to 2"):
+        make_student_config(str(teacher_folder), n_decoder_layers=3)
+
+
+def test_a_teacher_of_chosen_layers_gives_its_student_all_of_them(teacher_folder: Path, tmp_path: Path) -> None:
+    teacher = make_student(teacher_folder)
+    teacher.config["components"][NAME]["model"]["decoder_layers"] = [1]
+    teacher.to_disk(tmp_path / "teacher")
+    model = make_student_config(str(tmp_path / "teacher"))["components"][NAME]["model"]
+    assert (model["decoder"], model["decoder_layers"]) == (str(tmp_path / "teacher" / NAME), None)

@@ -139,6 +139,9 @@ def test_command_writes_and_does_not_overwrite(teacher_path, tmp_path):
     assert "there already" in " ".join(again.output.split())
     assert run("--force", "--layers", "2").exit_code == 0
     assert (tmp_path / "a" / "s.cfg").read_text() != first
+    decoder = run("--force", "--decoder-layers", "1")
+    assert decoder.exit_code == 1
+    assert "no component of the teacher has one" in " ".join(decoder.output.split())
     nowhere = CliRunner().invoke(app, ["distil", "init-config", str(tmp_path / "none"), str(tmp_path / "n.cfg")])
     assert nowhere.exit_code == 1
     assert not (tmp_path / "n.cfg").exists()

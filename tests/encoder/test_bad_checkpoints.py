@@ -38,6 +38,16 @@ def test_a_folder_that_does_not_exist(tmp_path: Path):
     assert_error("a/b/c", "no folder")
 
 
+@pytest.mark.parametrize("name", ["", "  "])
+def test_an_empty_name(name: str):
+    assert_error(name, "`name` is empty.*a folder, a hub id, or package:module/folder")
+
+
+def test_a_revision_of_a_folder(copy: Path):
+    message = "revision = 'v1' is of a model on the hub, and '.*' is a folder here, which has none. Leave out"
+    assert_error(copy, message, revision="v1")
+
+
 def test_a_file_in_place_of_a_folder(copy: Path):
     assert_error(copy / "model.safetensors", "is a file. A checkpoint is a folder with config.json")
 
@@ -65,6 +75,7 @@ def test_a_folder_in_a_package_is_found(copy: Path, tmp_path: Path, monkeypatch)
     copy.rename(package / "inner" / "model")
     monkeypatch.syspath_prepend(str(package.parent))
     assert load_checkpoint("package:weights_of_a_test/inner/model").config.width == 32
+    assert_error("package:weights_of_a_test/inner/model", "a folder in an installed package", revision="v1")
     assert_error("package:weights_of_a_test", "config.json")
     assert_error("package:weights_of_a_test/../../copy", "has no folder")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -184,6 +186,24 @@ def test_an_overlap_as_long_as_the_checkpoints_positions_is_refused_when_it_is_l
         EncoderError, match=r"overlap = 62 is too large for an encoder of 64 positions.* smaller than 62"
     ):
         make_encoder(window=512, overlap=62)
+
+
+def test_a_window_longer_than_the_checkpoints_positions_is_refused_but_for_the_default(make_encoder):
+    assert make_encoder(window=64)
+    assert get_shim(make_encoder()).window == 64
+    message = r"window = 65 is more than the encoder has positions, 64: set it to at most 64"
+    with pytest.raises(EncoderError, match=message):
+        make_encoder(window=65)
+
+
+def test_an_encoder_that_was_saved_with_such_a_window_loads_with_a_warning(make_encoder, tmp_path):
+    get_shim(make_encoder()).to_disk(tmp_path / "model.safetensors")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        get_shim(DistilBert()).from_disk(tmp_path / "model.safetensors")
+    with pytest.warns(UserWarning, match="window = 1024 is more than the encoder has positions, 64"):
+        shim = get_shim(DistilBert(window=1024)).from_disk(tmp_path / "model.safetensors")
+    assert shim.window == 64
 
 
 def test_a_model_around_it_of_another_width_is_an_error(folder):

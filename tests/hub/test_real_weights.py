@@ -31,9 +31,9 @@ def save(tmp_path_factory: pytest.TempPathFactory):
             write_checkpoint(source, checkpoint.build(), checkpoint.tokenizer)
         torch.manual_seed(0)
         model = getattr(transformers, f"{FAMILIES[model_type]}For{head}").from_pretrained(source, **config)
-        for part in ("classifier", "pre_classifier"):
+        for part, std in (("classifier", 0.3), ("pre_classifier", 0.3), ("qa_outputs", 1.0)):
             if hasattr(model, part):
-                torch.nn.init.normal_(getattr(model, part).weight, std=0.3)
+                torch.nn.init.normal_(getattr(model, part).weight, std=std)
         model.save_pretrained(folder / "model")
         transformers.AutoTokenizer.from_pretrained(source).save_pretrained(folder / "model")
         return folder / "model"
@@ -82,6 +82,20 @@ def test_masks_are_filled_as_by_transformers(save, model_type):
         expected = fill(masked)
         assert [f["score"] for f in fillings] == pytest.approx([row["score"] for row in expected], abs=EXACT)
         assert [f["token"] for f in fillings] == [row["token"] for row in expected]
+
+
+def test_questions_are_answered_as_by_transformers(save, model_type):
+    folder = save(model_type, "QuestionAnswering")
+    nlp, name = import_model(str(folder))
+    answer = transformers.pipeline("question-answering", model=str(folder))
+    for text in TEXTS:
+        for question in ("Was the staff kind?", "How much did it cost, and where was it?"):
+            expected = answer(question=question, context=text, align_to_words=False, top_k=3)
+            (found,) = nlp.get_pipe(name).answer([nlp.make_doc(text)], [question], top_k=3)
+            scores = [row["score"] for row in expected]
+            assert [a.score for a in found] == pytest.approx(scores, abs=EXACT, rel=0)
+            assert [a.score for a in found] == pytest.approx(scores, rel=1e-3, abs=0)  # a random head's are small
+            assert [(a.start_char, a.end_char) for a in found] == [(row["start"], row["end"]) for row in expected]
 
 
 def test_onnx_says_what_the_component_says(save, tmp_path):

@@ -109,6 +109,7 @@ def test_nothing_to_learn_is_an_error(distilbert_folder):
         EntityTagger(nlp.vocab, nlp.get_pipe("entity_tagger").model, scheme="iobes")  # type: ignore[arg-type]
 
 
-def test_analyze_pipes_says_what_it_sets(nlp):
+def test_analyze_pipes_says_what_it_needs_and_sets(nlp):
     analysis = nlp.analyze_pipes()["summary"]["entity_tagger"]
+    assert analysis["requires"] == ["doc.tensor"]
     assert {"doc.ents", "doc._.entity_scores", "span._.confidence"} <= set(analysis["assigns"])

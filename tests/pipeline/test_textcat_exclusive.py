@@ -57,3 +57,12 @@ def test_its_own_labels_still_have_to_exclude_each_other(nlp: Language, cats: di
     nlp.select_pipes(enable="mood")
     with pytest.raises(ValueError, match=error):
         nlp.update([example])
+
+
+def test_analysis_says_what_it_needs_and_sets() -> None:
+    nlp = spacy.blank("en")
+    nlp.add_pipe("textcat_exclusive")
+    assert nlp.analyze_pipes()["summary"]["textcat_exclusive"]["assigns"] == ["doc.cats", "doc.sentiment"]
+    assert nlp.analyze_pipes()["problems"]["textcat_exclusive"] == ["doc.tensor"]
+    nlp.add_pipe("distilbert", first=True)
+    assert not any(nlp.analyze_pipes()["problems"].values())

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import re
 import shlex
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -387,6 +391,74 @@ def test_an_asset_that_can_not_be_fetched_ends_the_workflow(
     with pytest.raises(SystemExit):
         import_script("fetch_asset").fetch("data.csv")
     assert "is not there" in capsys.readouterr().out
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[bytes, int], str]]:
+    """Serves bytes on this machine, under any length, and gives their address."""
+    servers = []
+
+    def start(content: bytes, length: int) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Length", str(length))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, *arguments: Any) -> None:
+                pass
+
+        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{servers[-1].server_port}/data.csv"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize("length", [8, 80])
+@pytest.mark.parametrize("checked", [True, False])
+def test_an_asset_is_fetched_to_its_end_or_not_at_all(
+    serve: Callable[[bytes, int], str],
+    length: int,
+    checked: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.chdir(tmp_path)
+    asset = {"dest": "new/data.csv", "url": serve(b"a,b\n1,2\n", length)}
+    checksum = {"checksum": hashlib.md5(b"a,b\n1,2\n").hexdigest()} if checked else {}
+    srsly.write_yaml(tmp_path / "project.yml", {"assets": [{**asset, **checksum}]})
+    fetch = import_script("fetch_asset").fetch
+    if length == 8:
+        fetch("new/data.csv")
+        assert (tmp_path / "new" / "data.csv").read_bytes() == b"a,b\n1,2\n"
+    else:
+        with pytest.raises(SystemExit):
+            fetch("new/data.csv")
+        assert not list((tmp_path / "new").iterdir())
+
+
+def test_a_file_with_another_checksum_is_replaced_by_the_right_one_alone(
+    serve: Callable[[bytes, int], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data.csv").write_text("half")
+    fetch = import_script("fetch_asset").fetch
+    asset = {"dest": "data.csv", "url": serve(b"whole", 5), "checksum": "0" * 32}
+    srsly.write_yaml(tmp_path / "project.yml", {"assets": [asset]})
+    with pytest.raises(SystemExit):
+        fetch("data.csv")
+    assert (tmp_path / "data.csv").read_text() == "half"
+    asset["checksum"] = hashlib.md5(b"whole").hexdigest()
+    srsly.write_yaml(tmp_path / "project.yml", {"assets": [asset]})
+    fetch("data.csv")
+    assert (tmp_path / "data.csv").read_text() == "whole"
 
 
 def test_a_folder_that_is_no_environment_is_left_alone(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ DEFAULT_SELECTION = Selection()
 @Language.factory(
     "distilbert_summarizer",
     assigns=[f"span._.{SALIENCE_EXTENSION}", f"doc._.{SUMMARY_EXTENSION}"],
-    requires=["token.is_sent_start"],
+    requires=["doc.tensor", "token.is_sent_start"],
     default_config={
         "model": DEFAULT_MODEL,
         "labels_from": "gains",
