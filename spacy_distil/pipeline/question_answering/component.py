@@ -63,7 +63,6 @@ DEFAULT_MODEL = Config().from_str(default_model_config)["model"]
 @Language.factory(
     "distilbert_qa",
     assigns=[f"doc._.{ASK}", f"doc._.{ANSWERS}"],
-    requires=["doc._.questions"],
     default_config={
         "model": DEFAULT_MODEL,
         "max_length": 384,
