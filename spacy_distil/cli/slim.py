@@ -29,6 +29,9 @@ def slim_cli(
     compute: Annotated[
         float, Opt("--compute", help="Share of the encoder's multiply-adds that may stay; heads and neurons go")
     ] = 1.0,
+    seconds: Annotated[
+        bool, Opt("--seconds", help="--compute is a share of the time that the encoder takes on this machine")
+    ] = False,
     layers: Annotated[str | None, Opt("--layers", "-l", help="Layers that stay, as in 0,2,4 [default: all]")] = None,
     vocabulary: Annotated[
         bool, Opt("--vocabulary", help="Remove the word pieces that the corpus does not use")
@@ -50,6 +53,7 @@ def slim_cli(
     """
     import spacy
 
+    from spacy_distil.compression.budget import multiply_adds
     from spacy_distil.compression.retraining import NAME, make_retraining_config
     from spacy_distil.compression.slim import slim
     from spacy_distil.corpora.text import TextCorpus
@@ -74,6 +78,7 @@ def slim_cli(
             layers=None if layers is None else read_numbers("--layers", layers, int, LAYERS),
             coverage=coverage if vocabulary else None,
             sample=sample,
+            cost="seconds" if seconds else multiply_adds,
             progress=msg.text,
         )
     except (OSError, ValueError) as error:  # as spaCy and this package call what the user can mend
@@ -110,3 +115,6 @@ def print_shape(name: str, encoder: Slimmed) -> None:
         f"Multiply-adds of a piece, {LENGTH} in a sequence: {before / 1e6:.2f} M {ARROW} {after / 1e6:.2f} M "
         f"({100 * after / before:.1f} %). Word pieces: {encoder.before.vocab_size:,} {ARROW} {encoder.after.vocab_size:,}."
     )
+    if encoder.cost is not multiply_adds:
+        before, after = encoder.cost(encoder.before), encoder.cost(encoder.after)
+        msg.text(f"A batch: {1e3 * before:.1f} ms {ARROW} {1e3 * after:.1f} ms ({100 * after / before:.1f} %).")

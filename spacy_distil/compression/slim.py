@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from spacy.language import Language
 from spacy.training import Example
@@ -15,6 +16,7 @@ from spacy_distil.compression.errors import CompressionError
 from spacy_distil.compression.followers import check_pieces, follow_pieces
 from spacy_distil.compression.importance import measure_importance
 from spacy_distil.compression.labels import with_own_labels
+from spacy_distil.compression.seconds import measure_seconds
 from spacy_distil.compression.structured import Parts, keep_parts, shape_of, whole_layers
 from spacy_distil.compression.vocabulary import choose_pieces, keep_pieces, read_wordpiece
 from spacy_distil.encoder.config import EncoderConfig
@@ -30,11 +32,13 @@ class Slimmed:
     """What has become of an encoder.
 
     parts: what stays of its layers, in the numbers that they had.
+    cost: what it was made smaller by.
     """
 
     before: EncoderConfig
     after: EncoderConfig
     parts: Parts
+    cost: Cost
 
 
 def slim(
@@ -45,7 +49,7 @@ def slim(
     layers: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
     coverage: float | None = None,
     sample: int = SAMPLE,
-    cost: Cost = multiply_adds,
+    cost: Cost | Literal["seconds"] = multiply_adds,
     progress: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Slimmed]:
     """Make every encoder of a pipeline smaller, in place. To be trained on, it needs a new optimiser, as `nlp.resume_training`
@@ -58,25 +62,31 @@ def slim(
     layers: the layers that stay, counted from 0, of all encoders or of each by its name; None: all.
     coverage: the share of the corpus's word pieces that stay in the vocabulary, see `choose_pieces`; None: all pieces stay.
     sample: texts on which importance is measured, chosen at random.
-    cost: of an encoder of a shape.
+    cost: of an encoder of a shape; seconds: the time of a batch of the examples, as it is measured here.
     RETURNS: what has become of each encoder, by the name of its component.
     RAISES: CompressionError, before anything has changed, for what can't be done.
     """
     encoders = find_encoders(nlp)
     kept = dict(layers) if isinstance(layers, Mapping) else dict.fromkeys(encoders, layers)
-    _check(encoders, examples, compute, kept, coverage, cost)
+    if cost == "seconds" and examples:
+        progress("Measuring what heads and neurons take")
+        texts = [example.reference.text for example in examples[:sample]]
+        costs: dict[str, Cost] = {name: measure_seconds(shim, texts) for name, shim in encoders.items()}
+    else:
+        costs = dict.fromkeys(encoders, multiply_adds if cost == "seconds" else cost)
+    _check(encoders, examples, compute, kept, coverage, costs)
     if coverage is not None:
         for _, pipe in nlp.components:
             check_pieces(pipe)
     before = {name: shim.encoder.config for name, shim in encoders.items()}
     parts = {name: whole_layers(config, kept[name]) for name, config in before.items()}
-    costly = [name for name, c in before.items() if cost(shape_of(c, parts[name])) > compute * cost(c)]
+    costly = [name for name, c in before.items() if costs[name](shape_of(c, parts[name])) > compute * costs[name](c)]
     if costly:
         chosen = random.Random(0).sample(examples, min(sample, len(examples)))
         progress(f"Measuring importance on {len(chosen)} texts")
         measured = measure_importance(nlp, {name: encoders[name] for name in costly}, with_own_labels(nlp, chosen))
         for name in costly:
-            parts[name] = choose_parts(before[name], measured[name], compute, layers=kept[name], cost=cost)
+            parts[name] = choose_parts(before[name], measured[name], compute, layers=kept[name], cost=costs[name])
     for name, shim in encoders.items():
         shim.adopt(keep_parts(to_checkpoint(shim), parts[name]))
     if coverage is not None:
@@ -84,7 +94,9 @@ def slim(
             _cut_vocabulary(nlp, shim, examples, coverage)
     nlp._optimizer = None  # its moments have the old shapes
     nlp.meta["performance"] = {}  # the scores were the whole pipeline's
-    return {name: Slimmed(before[name], shim.encoder.config, parts[name]) for name, shim in encoders.items()}
+    return {
+        name: Slimmed(before[name], shim.encoder.config, parts[name], costs[name]) for name, shim in encoders.items()
+    }
 
 
 def _check(
@@ -93,7 +105,7 @@ def _check(
     compute: float,
     layers: Mapping[str, Sequence[int] | None],
     coverage: float | None,
-    cost: Cost,
+    costs: Mapping[str, Cost],
 ) -> None:
     if not 0 < compute <= 1:
         raise CompressionError(f"compute = {compute}: the share of the multiply-adds is above 0 and at most 1.")
@@ -105,7 +117,7 @@ def _check(
         raise CompressionError("Importance and the use of word pieces are measured on a corpus: name one.")
     for name, shim in encoders.items():
         config = shim.encoder.config
-        check_budget(config, compute, layers=layers[name], cost=cost)
+        check_budget(config, compute, layers=layers[name], cost=costs[name])
         if coverage is not None:
             read_wordpiece(shim.tokenizer)
 

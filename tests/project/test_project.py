@@ -107,9 +107,7 @@ def test_students_with_and_without_the_teacher_train_for_as_many_steps_from_the_
             assert any(re.fullmatch(r"training/(\w+/)?(student|distilled)\.cfg", part) for part in parts)
         seeds = [[part for part in parts if re.fullmatch(r"\d(,\d)*", part)] for parts in (taught, alone)]
         assert seeds[0][-1] == seeds[1][-1]
-        for setting in ("--training.max_steps", "--training.optimizer.learn_rate.initial_rate"):
-            values = [parts[parts.index(setting) + 1] if setting in parts else None for parts in (taught, alone)]
-            assert values[0] == values[1], setting
+        assert taught[taught.index("--training.max_steps") + 1] == alone[alone.index("--training.max_steps") + 1]
 
 
 # Configs
