@@ -116,5 +116,5 @@ def print_shape(name: str, encoder: Slimmed) -> None:
         f"({100 * after / before:.1f} %). Word pieces: {encoder.before.vocab_size:,} {ARROW} {encoder.after.vocab_size:,}."
     )
     if encoder.cost is not multiply_adds:
-        before, after = encoder.cost(encoder.before), encoder.cost(encoder.after)
-        msg.text(f"A batch: {1e3 * before:.1f} ms {ARROW} {1e3 * after:.1f} ms ({100 * after / before:.1f} %).")
+        first, last = encoder.cost(encoder.before), encoder.cost(encoder.after)
+        msg.text(f"A batch: {1e3 * first:.1f} ms {ARROW} {1e3 * last:.1f} ms ({100 * last / first:.1f} %).")
