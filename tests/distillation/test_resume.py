@@ -339,6 +339,18 @@ def test_new_run_removes_what_an_old_one_left(stopped, corpus):
     assert list(stopped.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["train", "dev"])
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_run_that_can_not_start_removes_nothing(name, is_there, stopped, corpus, tmp_path):
+    if is_there:
+        write_corpus(tmp_path / "missing.spacy", [])
+    nlp, before = make(corpus), contents(stopped)
+    nlp.config["paths"][name] = str(tmp_path / "missing.spacy")
+    with pytest.raises((DistillationError, FileNotFoundError), match=r"missing\.spacy"):
+        train(nlp, stopped)
+    assert contents(stopped) == before
+
+
 def test_ctrl_c_saves_the_last_state_and_says_how_to_go_on(corpus, tmp_path):
     nlp = make(corpus)
     nlp.update = until(6, nlp.update, KeyboardInterrupt())

@@ -34,7 +34,8 @@ class Output:
         self.checkpoint, self.log = path / "checkpoint.safetensors", path / "log.jsonl"
 
     def clean(self) -> None:
-        """Remove what an earlier run has left, first the checkpoint that belongs to the rest."""
+        """A folder without what an earlier run has left; first goes the checkpoint, which belongs to the rest."""
+        self.path.mkdir(parents=True, exist_ok=True)
         for file in (self.checkpoint, self.log):
             file.unlink(missing_ok=True)
         self.recover()
