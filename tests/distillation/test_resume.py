@@ -505,6 +505,28 @@ def test_run_that_has_come_to_its_end_stays_as_it_is(corpus, unbroken):
     assert any(layer.get_param("W").tobytes() == value.tobytes() for value in expected.values())
 
 
+@pytest.mark.parametrize(
+    ("ends", "more"),
+    [
+        ({"max_steps": 4}, {"max_steps": 8}),
+        ({"max_steps": 4}, {"max_steps": 0}),
+        ({"patience": 4}, {"patience": 8}),
+        ({"max_epochs": 1}, {"max_epochs": 2}),
+    ],
+)
+def test_run_that_has_come_to_its_end_does_not_go_on(ends, more, corpus, tmp_path):
+    def make_nlp(**training) -> Language:
+        nlp = make(corpus, heads=("textcat",), **training)
+        nlp.evaluate = lambda _: {"cats_score": 0.5}
+        return nlp
+
+    train(make_nlp(**ends), tmp_path)
+    (name, limit), (_, larger) = *ends.items(), *more.items()
+    refused(make_nlp(**more), tmp_path, f"by {name} = {limit}", f"{name} = {larger}", "without --resume", "model-last")
+    other = {"patience": 100} if name == "max_steps" else {"max_steps": 100}  # with which it would have ended as well
+    assert "come to its end already" in train(make_nlp(**ends, **other), tmp_path, resume=True)
+
+
 # The state
 
 

@@ -47,7 +47,8 @@ def train(
 
     output_path: the folder to save in. What an earlier run saved there is removed, unless it is resumed, right before the first
         step. When the run has come to its end, the tensors of its checkpoint are removed too: the file then only says so.
-    resume: go on from the folder's checkpoint. The config has to be the same, but for max_steps, patience and logger.
+    resume: go on from the folder's checkpoint. The config has to be the same, but for max_steps, patience and logger; a
+        run that has come to its end does not go on with more of them.
     RETURNS: the pipeline. If the run to resume had come to its end, it is its `model-last`.
     RAISES: DistillationError if a corpus has no example, if the run can't be resumed, if a loss is not a number, or if the disk
         is full; what was saved up to the last evaluation stays. Before any other exception, Ctrl-C too, `model-last` is saved,
@@ -67,6 +68,7 @@ def train(
     output = Output(output_path)
     past = Checkpoint.read(output.checkpoint) if resume else None
     if past is not None and past.finished:
+        past.check_end(T)
         stdout.write(msg.good(f"The run has come to its end already, at step {past.step}", output.last) + "\n")
         return nlp.from_disk(output.last)
     if past is not None:
@@ -156,7 +158,9 @@ def train(
                 output.save_last(nlp, optimizer.averages, before_to_disk)
             raise
         output.save_last(nlp, optimizer.averages, before_to_disk)
-        output.save_checkpoint(Checkpoint(settings_of(nlp), history, corpus_state, {}, finished=True), {})
+        limit = batches.ended_by(T)
+        values = {"ended_by": [limit, T[limit]]}
+        output.save_checkpoint(Checkpoint(settings_of(nlp), history, corpus_state, values, finished=True), {})
     finally:
         finish_log()
     stdout.write(msg.good("Saved pipeline to output directory", output.last) + "\n")
