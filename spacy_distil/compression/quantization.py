@@ -11,14 +11,17 @@ import torch
 from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Example
+from spacy.util import split_requirement
 
 from spacy_distil.compression.encoders import find_encoders, set_precision
 from spacy_distil.compression.errors import CompressionError
+from spacy_distil.encoder.checkpoint import NEEDS, ROUNDED_FORMAT
 from spacy_distil.encoder.precision import resolve_precision
 from spacy_distil.pipeline.generation.component import Seq2Seq
 from spacy_distil.pipeline.generation.model import get_decoder
 from spacy_distil.pipeline.references import register_references
 
+PACKAGE = "spacy-distil"
 Rounding = Literal["int8", "bfloat16"]
 
 
@@ -57,6 +60,7 @@ def quantize(nlp: Language, storage: Rounding, examples: Sequence[Example] = ())
             get_decoder(pipe.model).round_to_bfloat16()
     if storage == "int8":
         set_precision(nlp, "int8")
+    _require(nlp, NEEDS[ROUNDED_FORMAT])
     return {name: Quantized(errors[name], shim.calibration is not None) for name, shim in encoders.items()}
 
 
@@ -66,3 +70,9 @@ def _read(examples: Sequence[Example]) -> Iterator[Doc]:
     for example in examples:
         example.predicted._.questions = example.reference._.questions
         yield example.predicted
+
+
+def _require(nlp: Language, version: str) -> None:
+    """Let a pipeline's `meta.json` say which version of this package reads it: a package of it then asks pip for that."""
+    others = [name for name in nlp.meta.get("requirements", []) if split_requirement(name)[0] != PACKAGE]
+    nlp.meta["requirements"] = [*others, f"{PACKAGE}>={version}"]
