@@ -17,6 +17,7 @@ from spacy_distil.compression.encoders import find_encoders, set_precision
 from spacy_distil.compression.errors import CompressionError
 from spacy_distil.encoder.checkpoint import NEEDS, ROUNDED_FORMAT
 from spacy_distil.encoder.precision import resolve_precision
+from spacy_distil.encoder.shim import DistilBertShim
 from spacy_distil.pipeline.generation.component import Seq2Seq
 from spacy_distil.pipeline.generation.model import get_decoder
 from spacy_distil.pipeline.references import register_references
@@ -38,7 +39,8 @@ def quantize(nlp: Language, storage: Rounding, examples: Sequence[Example] = ())
 
     bfloat16 halves the file, and leaves it to the config how an encoder runs. A decoder is rounded to bfloat16 in any case.
 
-    examples: texts like those to come, on which the inputs of products are calibrated: static quantisation. None: dynamic.
+    examples: texts like those to come, on which the inputs of products are calibrated: static quantisation. None: dynamic, but
+        for encoders that are calibrated already, which stay so.
     RAISES: CompressionError for a storage that is not known, a corpus that it has no use for, and a pipeline without an
         encoder; EncoderError where int8 does not run here.
     """
@@ -49,11 +51,8 @@ def quantize(nlp: Language, storage: Rounding, examples: Sequence[Example] = ())
     encoders = find_encoders(nlp)
     if storage == "int8":
         resolve_precision("int8", torch.device("cpu"))
-    with ExitStack() as stack:
-        for shim in encoders.values():
-            stack.enter_context(shim.calibrate())
-        for _ in nlp.pipe(_read(examples)):
-            pass
+    if examples:
+        _calibrate(nlp, list(encoders.values()), examples)
     errors = {name: shim.round_to(storage) for name, shim in encoders.items()}
     for _, pipe in nlp.components:
         if isinstance(pipe, Seq2Seq):
@@ -62,6 +61,14 @@ def quantize(nlp: Language, storage: Rounding, examples: Sequence[Example] = ())
         set_precision(nlp, "int8")
     _require(nlp, NEEDS[ROUNDED_FORMAT])
     return {name: Quantized(errors[name], shim.calibration is not None) for name, shim in encoders.items()}
+
+
+def _calibrate(nlp: Language, encoders: Sequence[DistilBertShim], examples: Sequence[Example]) -> None:
+    with ExitStack() as stack:
+        for shim in encoders:
+            stack.enter_context(shim.calibrate())
+        for _ in nlp.pipe(_read(examples)):
+            pass
 
 
 def _read(examples: Sequence[Example]) -> Iterator[Doc]:

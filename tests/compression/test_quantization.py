@@ -179,11 +179,18 @@ def test_auto_runs_the_very_weights_that_int8_runs(nlp, corpus, tmp_path):
 
 
 @runs_here
-def test_without_texts_it_is_dynamic_again(nlp, corpus):
+@pytest.mark.parametrize("storage", ["int8", "bfloat16"])
+def test_without_texts_it_stays_calibrated(storage, nlp, corpus, tmp_path):
     quantize(nlp, "int8", corpus)
-    (encoder,) = quantize(nlp, "int8").values()
-    assert not encoder.calibrated
-    assert nlp.get_pipe("distilbert").shim.calibration is None
+    nlp.to_disk(tmp_path / "once")
+    (encoder,) = quantize(nlp, storage).values()
+    assert encoder.calibrated
+    ranges = [pipe.get_pipe("distilbert").shim.calibration.ranges for pipe in (nlp, spacy.load(tmp_path / "once"))]
+    assert torch.equal(*ranges)
+    after = vectors(nlp)
+    assert all((a == b).all() for a, b in zip(vectors(reload(nlp, tmp_path / "twice")), after, strict=True))
+    is_same = weights_file(tmp_path / "twice").read_bytes() == weights_file(tmp_path / "once").read_bytes()
+    assert is_same == (storage == "int8")
 
 
 @runs_here
