@@ -7,7 +7,7 @@ from spacy.cli._util import Arg, Opt, import_code
 from wasabi import msg
 
 from spacy_distil.cli import distil
-from spacy_distil.cli.outputs import check_free
+from spacy_distil.cli.outputs import check_free, writing
 
 
 @distil.command("export")
@@ -44,7 +44,7 @@ def export_cli(
         if onnx:
             check_packages()
         export = prepare_export(nlp, component)
-        with new_folder(output) as draft:
+        with writing(output), new_folder(output) as draft:
             export.write(draft)
             difference = export.write_onnx(draft, nlp) if onnx else None
     except (CheckpointError, EncoderError, ExportError) as error:

@@ -9,7 +9,7 @@ from spacy.cli._util import Arg, Opt, import_code
 from wasabi import msg
 
 from spacy_distil.cli import distil
-from spacy_distil.cli.outputs import check_free
+from spacy_distil.cli.outputs import check_free, writing
 
 
 @distil.command("quantize")
@@ -53,7 +53,7 @@ def quantize_cli(
         msg.fail(f"Can't quantise {pipeline}", str(error), exits=1)
     assert nlp.path is not None
     before = size_on_disk(nlp.path)
-    with new_folder(output) as draft:
+    with writing(output), new_folder(output) as draft:
         nlp.to_disk(draft)
     rows = [
         (name, f"{encoder.error:.1g}", ("static" if encoder.calibrated else "dynamic") if precision == "int8" else "-")

@@ -25,7 +25,7 @@ from spacy_distil.encoder import sparse
 from spacy_distil.encoder.calibration import Calibration
 from spacy_distil.encoder.config import EncoderConfig
 from spacy_distil.encoder.module import DistilBertEncoder
-from spacy_distil.encoder.saved import METADATA, damaged, read_saved
+from spacy_distil.encoder.saved import METADATA, damaged, read_saved, write_tensors
 from spacy_distil.encoder.storage import Storage, unpack
 from spacy_distil.encoder.tokenizer import PieceTokenizer
 from spacy_distil.errors import CheckpointError
@@ -418,7 +418,7 @@ def write_checkpoint(
         weights |= {name: value.detach().cpu().contiguous() for name, value in head.items()}
     with new_folder(folder) as draft:
         (draft / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf8")
-        safetensors.torch.save_file(weights, draft / WEIGHTS, metadata={"format": "pt"})
+        write_tensors(weights, draft / WEIGHTS, {"format": "pt"})
         (draft / WEIGHTS).chmod(0o644)  # safetensors lets nobody else read what it writes
         tokenizer.write(draft, encoder.config.model_type)
 

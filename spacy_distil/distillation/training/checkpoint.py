@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 from safetensors import SafetensorError, safe_open
 from spacy.language import Language
 
@@ -19,6 +18,7 @@ from spacy_distil.distillation.errors import DistillationError
 from spacy_distil.distillation.training.randomness import RandomState
 from spacy_distil.distillation.training.safe_writes import write_file
 from spacy_distil.distillation.training.state import Tensors
+from spacy_distil.encoder.saved import write_tensors
 
 METADATA, FORMAT = "spacy_distil_checkpoint", "1"
 SECTIONS = ("nlp", "components", "corpora", "initialize", "training", "pruning")
@@ -56,7 +56,7 @@ class Checkpoint:
     def write(self, path: Path, tensors: Tensors) -> None:
         about = {**vars(self), "format": FORMAT, "corpus": self.corpus.to_json()}
         metadata = {METADATA: json.dumps(about)}
-        write_file(path, lambda draft: safetensors.torch.save_file(tensors, draft, metadata=metadata))
+        write_file(path, lambda draft: write_tensors(tensors, draft, metadata))
 
     @classmethod
     def read(cls, path: Path) -> Checkpoint:
