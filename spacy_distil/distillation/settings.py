@@ -16,7 +16,8 @@ from spacy_distil.errors import check_fields, check_kind
 
 BLOCK = "distillation"
 DOCUMENTED = """[distillation]
-# A trained pipeline, folder or package, or a list of several, whose probabilities are averaged.
+# A trained pipeline, folder or package, or a list of several, whose probabilities are averaged. Agreement is measured with the
+# first of them that has the component, from which `inherit_heads` starts too; `inherit` and `hidden` take the first of all.
 teacher = "training/teacher/model-best"
 # Names of the components that learn from it. null: all that both have, that can be distilled and are not frozen.
 components = null
