@@ -50,6 +50,11 @@ def new_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)
 
 
+def reason_of(error: OSError) -> str:
+    """Why something can't be written. shutil.Error has a list of (from, to, reason), one for each file."""
+    return str(error.args[0][0][2] if isinstance(error, shutil.Error) else error)
+
+
 @contextmanager
 def set_aside(path: Path) -> Iterator[None]:
     """Take away what is at `path`, if anything is, and remove it for good once the block has ended well. Else it comes back, in

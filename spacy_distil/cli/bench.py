@@ -10,6 +10,7 @@ import typer
 from wasabi import msg
 
 from spacy_distil.cli import distil
+from spacy_distil.cli.outputs import writing
 
 if TYPE_CHECKING:
     from spacy_distil.evaluation.bench import Row, Sizes, Stream, Texts
@@ -129,7 +130,7 @@ def bench(
         msg.warn("These are --quick numbers, from a few texts. Leave it out for numbers to rely on.")
     if output is not None:
         settings = {"name": name or "random weights", "shape": shape, "texts": source, "quick": quick}
-        with new_file(output) as draft:
+        with writing(output), new_file(output) as draft:
             srsly.write_json(draft, _report(settings, chosen, sizes, rows, stream))
         msg.good(f"Wrote {output}")
 

@@ -81,10 +81,10 @@ def print_table(table: list[list[str]]) -> None:
 
 
 def check_output(output: Path) -> None:
-    """End the program, before any long work, where the reports can't be written."""
+    """End the program, before any long work, where the reports can't be written. The folder is made with them."""
+    there = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
     try:
-        output.mkdir(parents=True, exist_ok=True)
-        (draft := output / ".report.draft").touch()
+        (draft := there / ".report.draft").touch()
         draft.unlink()
     except OSError as error:
         msg.fail(f"The reports can't be written to {output}", f"{error}. Name another folder by --output.", exits=1)

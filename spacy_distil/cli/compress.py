@@ -12,7 +12,7 @@ from wasabi import msg
 
 from spacy_distil.cli import distil
 from spacy_distil.cli.options import read_numbers
-from spacy_distil.cli.outputs import check_free
+from spacy_distil.cli.outputs import check_free, writing
 from spacy_distil.cli.train import read_overrides, train
 
 if TYPE_CHECKING:
@@ -124,7 +124,8 @@ def compress_cli(
             raise
     except (OSError, ValueError) as error:  # as spaCy and this package call what the user can mend
         msg.fail(f"Can't make {pipeline} smaller", str(error), exits=1)
-    outcome = write(workshop, recipe=made[-1].name if settings.is_grid and made else None, plot=plot)
+    with writing(output):
+        outcome = write(workshop, recipe=made[-1].name if settings.is_grid and made else None, plot=plot)
     show(outcome)
     conclude(outcome, output, plot=plot)
 

@@ -12,6 +12,7 @@ from spacy.cli._util import Arg, Opt
 from wasabi import msg
 
 from spacy_distil.cli import distil
+from spacy_distil.cli.outputs import writing
 
 CONVERTERS = {
     "squad": "spacy_distil.corpora.squad",
@@ -67,7 +68,8 @@ def print_lines(lines: list[str]) -> None:
 def convert(
     input_path: Path, output_path: Path, converter: str, lang: str, on_error: str | None
 ) -> tuple[int, list[str]]:
-    """RETURNS: the number of Docs, and what the converter warned of. Raises CorpusError."""
+    """RETURNS: the number of Docs, and what the converter warned of. Raises CorpusError; where the disk does not take what is
+    written, the program ends."""
     from spacy.tokens import DocBin
 
     from spacy_distil.drafts import new_file
@@ -87,6 +89,6 @@ def convert(
             docs.add(doc)
     if not len(docs):
         raise CorpusError(f"There is no text in '{input_path}'.")
-    with new_file(output_path) as draft:
+    with writing(output_path), new_file(output_path) as draft:
         docs.to_disk(draft)
     return len(docs), [str(warning.message) for warning in caught]

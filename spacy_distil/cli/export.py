@@ -7,7 +7,7 @@ from spacy.cli._util import Arg, Opt, import_code
 from wasabi import msg
 
 from spacy_distil.cli import distil
-from spacy_distil.cli.outputs import check_free
+from spacy_distil.cli.outputs import check_free, writing
 
 
 @distil.command("export")
@@ -46,7 +46,7 @@ def export_cli(
         export = prepare_export(nlp, component)
         if component is None:
             msg.info(f"Writes {export.name}, {_why(export.has_head)}: name another by --component")
-        with new_folder(output) as draft:
+        with writing(output), new_folder(output) as draft:
             export.write(draft)
             difference = export.write_onnx(draft, nlp) if onnx else None
     except (CheckpointError, EncoderError, ExportError) as error:

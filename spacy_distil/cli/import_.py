@@ -8,7 +8,7 @@ from spacy.cli._util import Arg, Opt
 from wasabi import msg
 
 from spacy_distil.cli import distil
-from spacy_distil.cli.outputs import check_free
+from spacy_distil.cli.outputs import check_free, writing
 
 
 @distil.command("import")
@@ -54,7 +54,7 @@ def import_cli(
     for warning in caught:
         if warning.category is UserWarning:
             msg.warn(str(warning.message))
-    with new_folder(output) as draft:
+    with writing(output), new_folder(output) as draft:
         nlp.to_disk(draft)
     msg.good(f"Wrote {output}: {', '.join(nlp.pipe_names)}")
     if tags := getattr(nlp.get_pipe(added), "labels", ()):

@@ -1,5 +1,7 @@
-"""The folders that commands write."""
+"""The files and folders that commands write."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from wasabi import msg
@@ -11,3 +13,18 @@ def check_free(output: Path, force: bool) -> None:
         msg.fail(f"{output} is a file", "Name a folder.", exits=1)
     if output.exists() and any(output.iterdir()) and not force:
         msg.fail(f"{output} is there already", "Name another folder, or overwrite it by --force.", exits=1)
+
+
+@contextmanager
+def writing(output: Path) -> Iterator[None]:
+    """End the program where the disk does not take what is written within."""
+    from spacy_distil.drafts import reason_of
+
+    try:
+        yield
+    except OSError as error:
+        msg.fail(
+            f"{output} can't be written",
+            f"{reason_of(error)}. Make room if the disk is full, or name another place.",
+            exits=1,
+        )

@@ -9,7 +9,7 @@ from spacy.cli._util import Arg, Opt, import_code
 from wasabi import msg
 
 from spacy_distil.cli import distil
-from spacy_distil.cli.outputs import check_free
+from spacy_distil.cli.outputs import check_free, writing
 
 if TYPE_CHECKING:
     from spacy_distil.compression.sparsity.report import Sparsity
@@ -69,7 +69,7 @@ def prune_cli(
     except (CheckpointError, CompressionError, EncoderError, OSError) as error:
         msg.fail(f"Can't prune {pipeline}", str(error), exits=1)
     before = size_on_disk(nlp.path)
-    with new_folder(output) as draft:
+    with writing(output), new_folder(output) as draft:
         nlp.to_disk(draft)
     show(figures)
     msg.good(f"Wrote {output}: {before / 1e6:.1f} MB before, {size_on_disk(output) / 1e6:.1f} MB now")

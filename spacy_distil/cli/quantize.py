@@ -9,7 +9,7 @@ from spacy.cli._util import Arg, Opt, import_code
 from wasabi import msg
 
 from spacy_distil.cli import distil
-from spacy_distil.cli.outputs import check_free
+from spacy_distil.cli.outputs import check_free, writing
 
 
 @distil.command("quantize")
@@ -29,8 +29,8 @@ def quantize_cli(
     """
     Round the weights of a pipeline's encoder, embeddings too, and let its matrix products run in int8, on processors with VNNI
     or AMX. With a corpus the ranges of their inputs are calibrated, which is the fastest; without one each word piece is
-    measured as it comes. Nothing is trained, and what comes out does not learn: keep the pipeline from which it was made.
-    --precision bfloat16 halves the file and changes nothing else.
+    measured as it comes, unless the pipeline is calibrated already. Nothing is trained, and what comes out does not learn: keep
+    the pipeline from which it was made. --precision bfloat16 halves the file and changes nothing else.
 
     python -m spacy distil quantize training/student/model-best quantized corpus/train.spacy
     """
@@ -53,7 +53,7 @@ def quantize_cli(
         msg.fail(f"Can't quantise {pipeline}", str(error), exits=1)
     assert nlp.path is not None
     before = size_on_disk(nlp.path)
-    with new_folder(output) as draft:
+    with writing(output), new_folder(output) as draft:
         nlp.to_disk(draft)
     rows = [
         (name, f"{encoder.error:.1g}", ("static" if encoder.calibrated else "dynamic") if precision == "int8" else "-")

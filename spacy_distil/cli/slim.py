@@ -10,7 +10,7 @@ from wasabi import msg
 
 from spacy_distil.cli import distil
 from spacy_distil.cli.options import read_numbers
-from spacy_distil.cli.outputs import check_free
+from spacy_distil.cli.outputs import check_free, writing
 
 if TYPE_CHECKING:
     from spacy_distil.compression.slim import Slimmed
@@ -83,7 +83,7 @@ def slim_cli(
         )
     except (OSError, ValueError) as error:  # as spaCy and this package call what the user can mend
         msg.fail(f"Can't make {pipeline} smaller", str(error), exits=1)
-    with new_folder(output) as draft:
+    with writing(output), new_folder(output) as draft:
         nlp.to_disk(draft)
         make_retraining_config(nlp, pipeline=str(output), teacher=pipeline).to_disk(draft / NAME, interpolate=False)
     for name, encoder in slimmed.items():

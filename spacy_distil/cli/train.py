@@ -99,7 +99,6 @@ def train(
             nlp = init_nlp(config, use_gpu=use_gpu)
         msg.good("Initialized pipeline")
         msg.info(f"Learning from the teacher: {list(nlp.update.taught)}")  # type: ignore[attr-defined]
-        output_path.mkdir(parents=True, exist_ok=True)
         msg.info(f"Saving to output directory: {output_path}")
         msg.divider("Training pipeline")
         train_nlp(nlp, output_path, use_gpu=use_gpu, resume=resume, stdout=sys.stdout, stderr=sys.stderr)

@@ -8,6 +8,7 @@ from spacy.cli._util import Arg, Opt, import_code, setup_gpu
 from wasabi import msg
 
 from spacy_distil.cli import distil
+from spacy_distil.cli.outputs import writing
 
 if TYPE_CHECKING:
     from spacy.language import Language
@@ -56,7 +57,7 @@ def write_cli(
             pipe.search = own
     except (OSError, ValueError) as error:
         msg.fail("The references can't be written", error, exits=1)
-    with new_file(output_path) as draft:
+    with writing(output_path), new_file(output_path) as draft:
         docs.to_disk(draft)
     msg.good(f"{output_path}: {len(docs):,} Docs")
 

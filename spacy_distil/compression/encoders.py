@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from spacy.language import Language
@@ -29,6 +30,16 @@ def find_encoders(nlp: Language) -> dict[str, DistilBertShim]:
             f"{', '.join(nlp.component_names) or 'no components'}. Distil it into a pipeline with a `distilbert` first."
         )
     return found
+
+
+def check_trainable(encoders: Mapping[str, DistilBertShim]) -> None:
+    """RAISES: CompressionError where an encoder runs in int8: what becomes smaller has to learn again."""
+    for name, shim in encoders.items():
+        if shim.options.precision == "int8":
+            raise CompressionError(
+                f"The encoder of '{name}' is in int8, which does not learn. Make the pipeline from which it was made smaller, "
+                'or load it with precision = "auto" and save that.'
+            )
 
 
 def set_precision(nlp: Language, precision: Precision) -> None:

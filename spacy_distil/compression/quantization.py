@@ -11,14 +11,18 @@ import torch
 from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Example
+from spacy.util import split_requirement
 
 from spacy_distil.compression.encoders import find_encoders, set_precision
 from spacy_distil.compression.errors import CompressionError
+from spacy_distil.encoder.checkpoint import NEEDS, ROUNDED_FORMAT
 from spacy_distil.encoder.precision import resolve_precision
+from spacy_distil.encoder.shim import DistilBertShim
 from spacy_distil.pipeline.generation.component import Seq2Seq
 from spacy_distil.pipeline.generation.model import get_decoder
 from spacy_distil.pipeline.references import register_references
 
+PACKAGE = "spacy-distil"
 Rounding = Literal["int8", "bfloat16"]
 
 
@@ -35,7 +39,8 @@ def quantize(nlp: Language, storage: Rounding, examples: Sequence[Example] = ())
 
     bfloat16 halves the file, and leaves it to the config how an encoder runs. A decoder is rounded to bfloat16 in any case.
 
-    examples: texts like those to come, on which the inputs of products are calibrated: static quantisation. None: dynamic.
+    examples: texts like those to come, on which the inputs of products are calibrated: static quantisation. None: dynamic, but
+        for encoders that are calibrated already, which stay so.
     RAISES: CompressionError for a storage that is not known, a corpus that it has no use for, and a pipeline without an
         encoder; EncoderError where int8 does not run here.
     """
@@ -46,18 +51,24 @@ def quantize(nlp: Language, storage: Rounding, examples: Sequence[Example] = ())
     encoders = find_encoders(nlp)
     if storage == "int8":
         resolve_precision("int8", torch.device("cpu"))
-    with ExitStack() as stack:
-        for shim in encoders.values():
-            stack.enter_context(shim.calibrate())
-        for _ in nlp.pipe(_read(examples)):
-            pass
+    if examples:
+        _calibrate(nlp, list(encoders.values()), examples)
     errors = {name: shim.round_to(storage) for name, shim in encoders.items()}
     for _, pipe in nlp.components:
         if isinstance(pipe, Seq2Seq):
             get_decoder(pipe.model).round_to_bfloat16()
     if storage == "int8":
         set_precision(nlp, "int8")
+    _require(nlp, NEEDS[ROUNDED_FORMAT])
     return {name: Quantized(errors[name], shim.calibration is not None) for name, shim in encoders.items()}
+
+
+def _calibrate(nlp: Language, encoders: Sequence[DistilBertShim], examples: Sequence[Example]) -> None:
+    with ExitStack() as stack:
+        for shim in encoders:
+            stack.enter_context(shim.calibrate())
+        for _ in nlp.pipe(_read(examples)):
+            pass
 
 
 def _read(examples: Sequence[Example]) -> Iterator[Doc]:
@@ -66,3 +77,9 @@ def _read(examples: Sequence[Example]) -> Iterator[Doc]:
     for example in examples:
         example.predicted._.questions = example.reference._.questions
         yield example.predicted
+
+
+def _require(nlp: Language, version: str) -> None:
+    """Let a pipeline's `meta.json` say which version of this package reads it: a package of it then asks pip for that."""
+    others = [name for name in nlp.meta.get("requirements", []) if split_requirement(name)[0] != PACKAGE]
+    nlp.meta["requirements"] = [*others, f"{PACKAGE}>={version}"]

@@ -11,7 +11,7 @@ from spacy.language import Language
 from spacy.training import Example
 
 from spacy_distil.compression.budget import Cost, check_budget, choose_parts, multiply_adds
-from spacy_distil.compression.encoders import find_encoders
+from spacy_distil.compression.encoders import check_trainable, find_encoders
 from spacy_distil.compression.errors import CompressionError
 from spacy_distil.compression.followers import check_pieces, follow_pieces
 from spacy_distil.compression.importance import measure_importance
@@ -67,6 +67,7 @@ def slim(
     RAISES: CompressionError, before anything has changed, for what can't be done.
     """
     encoders = find_encoders(nlp)
+    check_trainable(encoders)
     kept = dict(layers) if isinstance(layers, Mapping) else dict.fromkeys(encoders, layers)
     if cost == "seconds" and examples:
         progress("Measuring what heads and neurons take")

@@ -55,6 +55,7 @@ def attach(nlp: Language) -> None:
             f'The config has no block [{BLOCK}]. Add one that names the teacher: teacher = "training/teacher/model-best".'
         )
     settings = Settings.from_block(block)
+    check_components(nlp, settings)
     pipelines = [load_teacher(name) for name in settings.teachers]
     # From here on the update owns the teachers: don't keep them in memory after training.
     load_teacher.cache_clear()
@@ -73,6 +74,16 @@ def attach(nlp: Language) -> None:
     nlp.update = update  # type: ignore[method-assign]
     nlp.evaluate = Evaluation(nlp, {name: pipelines[able[0]] for name, able in taught.items()})  # type: ignore
     logger.info("Learning from the teacher: %s", ", ".join(taught))
+
+
+def check_components(student: Language, settings: Settings) -> None:
+    """RAISES: DistillationError for a block of a component that the student has not."""
+    for name in settings.per_component:
+        if name not in student.component_names:
+            raise DistillationError(
+                f"[{BLOCK}.per_component.{name}]: the student has no component '{name}'. It has "
+                f"{', '.join(student.component_names)}: correct the name, or remove the block."
+            )
 
 
 def inherit_heads(student: Language, teachers: dict[str, Language]) -> None:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from operator import index
 from pathlib import Path
 from typing import Any, Literal
 
 from spacy.util import registry
 
 from spacy_distil.distillation.errors import DistillationError
-from spacy_distil.errors import check_fields
+from spacy_distil.errors import check_fields, check_kind
 
 BLOCK = "distillation"
 DOCUMENTED = """[distillation]
-# A trained pipeline, folder or package, or a list of several, whose probabilities are averaged.
+# A trained pipeline, folder or package, or a list of several, whose probabilities are averaged. Agreement is measured with the
+# first of them that has the component, from which `inherit_heads` starts too; `inherit` and `hidden` take the first of all.
 teacher = "training/teacher/model-best"
 # Names of the components that learn from it. null: all that both have, that can be distilled and are not frozen.
 components = null
@@ -84,7 +86,7 @@ class Rate:
         self.name, self._above = name, above
         self._values: Iterator[float] | None = None
         self._step = 0
-        if isinstance(value, int | float):
+        if isinstance(value, int | float) and not isinstance(value, bool):
             self._value = self._check(value)
         elif hasattr(value, "__iter__") and not isinstance(value, str | Mapping):
             self._values = iter(value)
@@ -162,18 +164,21 @@ class Settings:
         _check_fields(BLOCK, block, list(FIELDS))
         weights = _read_weights(BLOCK, block)
         per_component = {}
-        for name, own in (block.get("per_component") or {}).items():
+        of_components = block.get("per_component") or {}
+        _check_block(f"{BLOCK}.per_component", of_components)
+        for name, own in of_components.items():
             place = f"{BLOCK}.per_component.{name}"
             _check_fields(place, own, ["temperature", "soft_weight", "gold_weight", "states_weight"])
             per_component[name] = _read_weights(place, own, weights)
+        components = _read(BLOCK, block, "components", "a list of a name", None)
         return cls(
             teachers=_read_teachers(block.get("teacher")),
-            components=_read_names(block.get("components")),
+            components=None if components is None else tuple(components),
             weights=weights,
             hidden=_read_hidden(block.get("hidden") or {}),
             cache=_read_cache(block.get("cache") or {}),
-            inherit=bool(block.get("inherit", False)),
-            inherit_heads=bool(block.get("inherit_heads", False)),
+            inherit=_read(BLOCK, block, "inherit", "true or false", False),
+            inherit_heads=_read(BLOCK, block, "inherit_heads", "true or false", False),
             per_component=per_component,
         )
 
@@ -181,26 +186,33 @@ class Settings:
         return self.per_component.get(component, self.weights)
 
 
-def _check_fields(place: str, block: Any, known: list[str]) -> None:
+def _check_block(place: str, block: Any) -> None:
     if not isinstance(block, Mapping):
         raise DistillationError(f"[{place}] must be a block of settings, and is {block!r}.")
+
+
+def _check_fields(place: str, block: Any, known: list[str]) -> None:
+    _check_block(place, block)
     check_fields(place, block, known, DistillationError)
 
 
+def _read(place: str, block: Mapping[str, Any], name: str, kind: str, default: Any) -> Any:
+    """A field's value. null is good where it is the default."""
+    value = block.get(name, default)
+    if value is not None or default is not None:
+        check_kind(f"[{place}] {name}", value, kind, DistillationError)
+    return value
+
+
 def _read_teachers(value: Any) -> tuple[str, ...]:
-    teachers = (value,) if isinstance(value, str | Path) else tuple(value or ())
-    if not teachers:
+    if not value:
         raise DistillationError(
             f"[{BLOCK}] names no teacher. Give the folder of a trained pipeline or the name of an installed package: "
             'teacher = "training/teacher/model-best".'
         )
-    return tuple(map(str, teachers))
-
-
-def _read_names(value: Any) -> tuple[str, ...] | None:
-    if isinstance(value, str):
-        raise DistillationError(f"[{BLOCK}] components = {value!r}: it must be a list of names, [{value!r}], or null.")
-    return None if value is None else tuple(value)
+    kind = "a list of a path" if isinstance(value, list | tuple) else "a path"
+    check_kind(f"[{BLOCK}] teacher", value, kind, DistillationError)
+    return tuple(map(str, value)) if kind == "a list of a path" else (str(value),)
 
 
 def _read_weights(place: str, block: Mapping[str, Any], default: Weights | None = None) -> Weights:
@@ -228,29 +240,32 @@ def _read_hidden(block: Mapping[str, Any]) -> Hidden:
         raise DistillationError(f"[{place}] loss = {loss!r}: it must be one of {', '.join(HIDDEN_LOSSES)}.")
     if layers not in LAYER_CHOICES:
         try:
-            layers = [(int(student), int(teacher)) for student, teacher in layers]
+            layers = [(index(student), index(teacher)) for student, teacher in layers]
         except (TypeError, ValueError):
+            layers = []
+        if not layers:
             raise DistillationError(
-                f"[{place}] layers = {layers!r}: it must be {' or '.join(map(repr, LAYER_CHOICES))}, or pairs of a student's "
-                "and a teacher's layer, [[1, 2], [2, 4]]."
-            ) from None
-    heads = block.get("relation_heads", 12)
-    if not isinstance(heads, int) or heads < 1:
-        raise DistillationError(f"[{place}] relation_heads = {heads!r}: it must be a whole number, 1 or more.")
+                f"[{place}] layers = {block['layers']!r}: it must be {' or '.join(map(repr, LAYER_CHOICES))}, or pairs of a "
+                "student's and a teacher's layer, [[1, 2], [2, 4]]."
+            )
+    heads = _read(place, block, "relation_heads", "a whole number", 12)
+    if heads < 1:
+        raise DistillationError(f"[{place}] relation_heads = {heads}: it must be 1 or more.")
     return Hidden(
         weight=Rate(f"[{place}] weight", block.get("weight", 0.0)),
         loss=loss,
         layers=layers,
         relation_heads=heads,
-        student=block.get("student"),
-        teacher=block.get("teacher"),
+        student=_read(place, block, "student", "a name", None),
+        teacher=_read(place, block, "teacher", "a name", None),
     )
 
 
 def _read_cache(block: Mapping[str, Any]) -> Cache:
     place = f"{BLOCK}.cache"
     _check_fields(place, block, ["folder", "max_size"])
-    folder, max_size = block.get("folder"), block.get("max_size", 4000)
-    if not isinstance(max_size, int | float) or max_size <= 0:
-        raise DistillationError(f"[{place}] max_size = {max_size!r}: it must be above 0, in megabytes.")
+    folder = _read(place, block, "folder", "a path", None)
+    max_size = _read(place, block, "max_size", "a number", 4000)
+    if not 0 < max_size < math.inf:
+        raise DistillationError(f"[{place}] max_size = {max_size}: it must be above 0, and finite, in megabytes.")
     return Cache(None if folder is None else Path(folder), max_size)

@@ -23,9 +23,9 @@ from spacy_distil.digests import add_file
 from spacy_distil.drafts import new_folder
 from spacy_distil.encoder import sparse
 from spacy_distil.encoder.calibration import Calibration
-from spacy_distil.encoder.config import EncoderConfig
+from spacy_distil.encoder.config import EncoderConfig, LayerConfig
 from spacy_distil.encoder.module import DistilBertEncoder
-from spacy_distil.encoder.saved import METADATA, damaged, read_saved
+from spacy_distil.encoder.saved import METADATA, damaged, read_saved, write_tensors
 from spacy_distil.encoder.storage import Storage, unpack
 from spacy_distil.encoder.tokenizer import PieceTokenizer
 from spacy_distil.errors import CheckpointError
@@ -406,6 +406,24 @@ def keep_layers(checkpoint: Checkpoint, layers: Sequence[int]) -> Checkpoint:
     return checkpoint.reshaped(config, kept)
 
 
+def fill_up(checkpoint: Checkpoint) -> Checkpoint:
+    """The same encoder with layers of one shape, as Hugging Face's are: heads as many as its width has room for, neurons as
+    many as the widest layer has. Those that are missing are zeros, which add nothing: a head's values and a neuron's sum, whose
+    activation is zero then, and the columns that they go into."""
+    config = checkpoint.config
+    n_neurons = max(layer.ffn_width for layer in config.layers)
+    layer = LayerConfig(config.width // config.head_width, n_neurons)
+    if set(config.layers) == {layer}:
+        return checkpoint
+    config = replace(config, layers=(layer,) * len(config.layers))
+    weights = {}
+    for name, shape in _shapes(config).items():
+        value = checkpoint.weights[name]
+        weights[name] = value.new_zeros(shape)
+        weights[name][tuple(slice(n) for n in value.shape)] = value
+    return checkpoint.reshaped(config, weights)
+
+
 def write_checkpoint(
     folder: Path,
     encoder: DistilBertEncoder,
@@ -434,7 +452,7 @@ def write_checkpoint(
         weights |= {name: value.detach().cpu().contiguous() for name, value in head.items()}
     with new_folder(folder) as draft:
         (draft / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf8")
-        safetensors.torch.save_file(weights, draft / WEIGHTS, metadata={"format": "pt"})
+        write_tensors(weights, draft / WEIGHTS, {"format": "pt"})
         (draft / WEIGHTS).chmod(0o644)  # safetensors lets nobody else read what it writes
         tokenizer.write(draft, encoder.config.model_type)
 

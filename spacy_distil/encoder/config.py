@@ -135,7 +135,7 @@ class EncoderConfig:
         if set(self.layers) != {layer} or layer.n_heads * self.head_width != self.width:
             raise CheckpointError(
                 "The encoder's layers differ in their heads or neurons, as after pruning. A Hugging Face config.json "
-                "can't say that: save the pipeline instead, or export an encoder that was not pruned."
+                "can't say that: save the pipeline, or let `distil export` fill the layers up with zeros."
             )
         shared = {
             "vocab_size": self.vocab_size,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -19,6 +20,14 @@ METADATA = "spacy_distil"
 def to_metadata(about: dict[str, Any]) -> dict[str, str]:
     # One entry: safetensors writes several in random order, and equal models should be equal files.
     return {METADATA: json.dumps(about)}
+
+
+def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write safetensors. RAISES: OSError where the disk does not take them, which safetensors says in an error of its own."""
+    try:
+        safetensors.torch.save_file(dict(tensors), path, metadata=None if metadata is None else dict(metadata))
+    except SafetensorError as error:
+        raise OSError(f"{str(path)!r}: {error}") from error
 
 
 def read_saved(path: str | Path, formats: Collection[str]) -> tuple[dict[str, Tensor], Any]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from spacy_distil.drafts import new_file
-from spacy_distil.encoder.saved import to_metadata
+from spacy_distil.encoder.saved import to_metadata, write_tensors
 
 
 class TorchShim(Shim):
@@ -103,4 +103,4 @@ class TorchShim(Shim):
         """Write the file of `to_bytes`, all or nothing."""
         weights, about = self._serialize()
         with new_file(Path(path)) as draft:
-            safetensors.torch.save_file(weights, draft, metadata=to_metadata(about))
+            write_tensors(weights, draft, to_metadata(about))

@@ -19,7 +19,7 @@ from spacy_distil.evaluation.disagreements import Disagreement, find_disagreemen
 from spacy_distil.evaluation.measure import count_words
 from spacy_distil.evaluation.scores import Path as ScorePath
 from spacy_distil.evaluation.scores import collect_scores, resample_scores
-from spacy_distil.evaluation.sources import AnnotatedCorpus, CompareError, Source, group_by_name, load
+from spacy_distil.evaluation.sources import AnnotatedCorpus, CompareError, Source, check_there, group_by_name, load
 from spacy_distil.evaluation.training_log import read_log
 
 Key = TypeVar("Key")
@@ -60,6 +60,8 @@ def compare(
     """
     if any(student.name == teacher.name for student in students):
         raise CompareError(f"A student has the teacher's name, {teacher.name!r}. Name it: NAME=FOLDER.")
+    for source in (teacher, *students):
+        check_there(source)
     kinds = group_by_name(students)
     logs = {
         name: [log for source in kind if (log := read_log(source.path))]

@@ -42,12 +42,17 @@ def group_by_name(sources: Sequence[Source]) -> dict[str, list[Source]]:
     return groups
 
 
-def load(source: Source) -> Language:
-    """Raises CompareError where spaCy does not load it."""
+def check_there(source: Source) -> None:
+    """Raises CompareError where there is nothing to load."""
     if not Path(source.path).exists() and not spacy.util.is_package(source.path):
         raise CompareError(
             f"There is no pipeline {source.path!r}: it is neither a folder here nor an installed package."
         )
+
+
+def load(source: Source) -> Language:
+    """Raises CompareError where spaCy does not load it."""
+    check_there(source)
     try:
         return spacy.load(source.path)
     except Exception as error:  # whatever a component's own loading raises

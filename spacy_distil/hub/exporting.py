@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from spacy.language import Language
 
-from spacy_distil.encoder.checkpoint import write_checkpoint
+from spacy_distil.encoder.checkpoint import fill_up, write_checkpoint
 from spacy_distil.errors import ExportError
 from spacy_distil.hub.encoders import find_encoder, in_float32
 from spacy_distil.hub.heads import HEADS, bare, head_of_component
@@ -106,7 +106,7 @@ def prepare_export(nlp: Language, component: str | None = None) -> Export:
     pipe: Any = nlp.get_pipe(name)
     head = head_of_component(pipe)
     if head is not None:
-        return Export(name, head, head.write(pipe, shim))
+        return Export(name, head, _fill_up(head.write(pipe, shim)))
     (encoder,) = (head for head in HEADS if head.suffix == bare.SUFFIX)
     folder = bare.write(pipe, shim)
     architecture = nlp.config["components"].get(name, {}).get("model", {}).get("@architectures")
@@ -115,7 +115,20 @@ def prepare_export(nlp: Language, component: str | None = None) -> Export:
         f"is the encoder alone, a {folder.architecture}. There is one for text classifiers of spacy-distil.TextCatCls.v1, and "
         "for tagger and entity_tagger of spacy.Tagger.v2."
     )
-    return Export(name, encoder, HubFolder(folder.checkpoint, folder.architecture, notes=(note,)), is_whole=False)
+    return Export(
+        name, encoder, _fill_up(HubFolder(folder.checkpoint, folder.architecture, notes=(note,))), is_whole=False
+    )
+
+
+def _fill_up(folder: HubFolder) -> HubFolder:
+    checkpoint = fill_up(folder.checkpoint)
+    if checkpoint is folder.checkpoint:
+        return folder
+    note = (
+        "The encoder's layers were made smaller, which no config.json can say: what is missing of their heads, and of their "
+        "neurons up to those of the widest layer, is written as zeros. The scores are the same, at the size of whole layers."
+    )
+    return replace(folder, checkpoint=checkpoint, notes=(*folder.notes, note))
 
 
 def _choose(nlp: Language) -> str:

@@ -211,6 +211,15 @@ def test_bad_input_is_a_clear_error(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_pipeline_that_is_not_there_is_an_error_before_any_work(folder: Path, tmp_path: Path) -> None:
+    pipelines = folder / "teacher/model-best", folder / "student-1/model-best", "nowhere=nothing/model-best"
+    code, output = run(*pipelines, folder / "test.spacy", "--output", tmp_path / "a" / "report")
+    assert code == 1
+    assert "There is no pipeline 'nothing/model-best'" in output
+    assert "Scoring" not in output
+    assert not list(tmp_path.iterdir())
+
+
 def test_output_that_is_a_file_is_an_error_before_any_work(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     code, output = run("nowhere", "nowhere", folder / "test.spacy", "--output", tmp_path / "file")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import spacy
+from safetensors import SafetensorError
 
 from spacy_distil.compression.budget import multiply_adds
+from spacy_distil.compression.search import report
 from spacy_distil.distillation.teacher import load_teacher
 from tests.cli.test_import import run, says
 from tests.compression.conftest import nlp
@@ -137,6 +141,31 @@ def test_what_can_not_be_done_is_said_before_anything_is_written(compress, optio
     assert result.exit_code == 1
     says(result, words)
     assert not (tmp_path / "out").exists()
+
+
+NO_SPACE = "No space left on device"
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "error"),
+    [
+        (safetensors.torch, "save_file", SafetensorError(NO_SPACE)),
+        (shutil, "copytree", shutil.Error([("from", "to", NO_SPACE)])),
+        (report, "write_report", OSError(NO_SPACE)),
+    ],
+)
+def test_a_disk_that_is_full_is_said_and_leaves_nothing_half(compress, owner, name, error, tmp_path, monkeypatch):
+    def full(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(owner, name, full)
+    result = compress("--layers", "1", "--compute", "1", "--no-plot")
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
+    says(result, NO_SPACE)
+    left = [path.name for path in (tmp_path / "out").rglob("*")]
+    assert ("model-best" in left) == (name == "write_report")
+    assert not [path for path in left if path.startswith(".")]
 
 
 def test_no_pipeline_and_no_corpus(pipeline, tmp_path):

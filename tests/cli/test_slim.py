@@ -8,6 +8,7 @@ import pytest
 import spacy
 
 from spacy_distil.cli.train import train
+from spacy_distil.compression.encoders import set_precision
 from tests.cli.test_import import run, says
 from tests.compression.conftest import nlp
 from tests.conftest import TEXTS
@@ -105,6 +106,13 @@ def test_what_can_not_be_done_is_said_and_nothing_written(pipeline, texts, argum
     assert result.exit_code == 1
     says(result, message)
     assert {path.name for path in tmp_path.iterdir()} == {"nlp", "texts.txt"}
+
+
+def test_a_pipeline_in_int8_is_refused(nlp, tmp_path):
+    set_precision(nlp, "int8")
+    nlp.to_disk(tmp_path / "nlp")
+    says(run("slim", tmp_path / "nlp", tmp_path / "out", "--layers", "0"), "'distilbert' is in int8", "does not learn")
+    assert {path.name for path in tmp_path.iterdir()} == {"nlp"}
 
 
 def test_what_is_missing_is_said(pipeline, tmp_path):

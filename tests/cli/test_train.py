@@ -118,6 +118,13 @@ def test_missing_corpus_is_refused(student, teacher_path, tmp_path):
     assert_refused(result, tmp_path / "out", "no_corpus")
 
 
+def test_missing_dev_corpus_leaves_nothing(student, teacher_path, corpus, tmp_path):
+    (tmp_path / "corpus").mkdir()
+    shutil.copy(corpus / "train.spacy", tmp_path / "corpus")
+    result = distil_train(student, teacher_path, tmp_path / "corpus", tmp_path / "out")
+    assert_refused(result, tmp_path / "out", "dev.spacy")
+
+
 def test_config_without_components_is_refused(student, teacher_path, corpus, tmp_path):
     student.write_text('[nlp]\nlang = "en"\npipeline = []\n')
     assert_refused(distil_train(student, teacher_path, corpus, tmp_path / "out"), tmp_path / "out")

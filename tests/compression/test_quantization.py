@@ -60,6 +60,7 @@ def test_it_loads_as_it_was_saved_and_is_saved_the_same_again(nlp, corpus, tmp_p
     assert any((a != b).any() for a, b in zip(before, after, strict=True))
     loaded = reload(nlp, tmp_path / "one")
     assert loaded.config["components"]["distilbert"]["model"]["precision"] == "int8"
+    assert loaded.meta["requirements"] == ["spacy-distil>=0.3.0"]
     shim = loaded.get_pipe("distilbert").shim
     assert (shim.storage, shim.calibration is not None) == ("int8", calibrated)
     assert not calibrated or shim.calibration.exponents.any()
@@ -103,6 +104,13 @@ def test_a_rounded_file_says_which_version_it_needs(nlp, tmp_path):
     nlp.to_disk(tmp_path / "nlp")
     said = about(tmp_path / "nlp")
     assert (said["format"], said["needs"], said["storage"]) == ("3", "0.3.0", "bfloat16")
+
+
+def test_a_rounded_pipeline_requires_the_version_that_reads_it(nlp, tmp_path):
+    nlp.meta["requirements"] = ["other>=1.0", "spacy-distil>=0.1.0"]
+    quantize(nlp, "bfloat16")
+    quantize(nlp, "bfloat16")
+    assert reload(nlp, tmp_path / "nlp").meta["requirements"] == ["other>=1.0", "spacy-distil>=0.3.0"]
 
 
 @runs_here
@@ -171,11 +179,18 @@ def test_auto_runs_the_very_weights_that_int8_runs(nlp, corpus, tmp_path):
 
 
 @runs_here
-def test_without_texts_it_is_dynamic_again(nlp, corpus):
+@pytest.mark.parametrize("storage", ["int8", "bfloat16"])
+def test_without_texts_it_stays_calibrated(storage, nlp, corpus, tmp_path):
     quantize(nlp, "int8", corpus)
-    (encoder,) = quantize(nlp, "int8").values()
-    assert not encoder.calibrated
-    assert nlp.get_pipe("distilbert").shim.calibration is None
+    nlp.to_disk(tmp_path / "once")
+    (encoder,) = quantize(nlp, storage).values()
+    assert encoder.calibrated
+    ranges = [pipe.get_pipe("distilbert").shim.calibration.ranges for pipe in (nlp, spacy.load(tmp_path / "once"))]
+    assert torch.equal(*ranges)
+    after = vectors(nlp)
+    assert all((a == b).all() for a, b in zip(vectors(reload(nlp, tmp_path / "twice")), after, strict=True))
+    is_same = weights_file(tmp_path / "twice").read_bytes() == weights_file(tmp_path / "once").read_bytes()
+    assert is_same == (storage == "int8")
 
 
 @runs_here

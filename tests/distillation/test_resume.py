@@ -339,6 +339,18 @@ def test_new_run_removes_what_an_old_one_left(stopped, corpus):
     assert list(stopped.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["train", "dev"])
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_run_that_can_not_start_removes_nothing(name, is_there, stopped, corpus, tmp_path):
+    if is_there:
+        write_corpus(tmp_path / "missing.spacy", [])
+    nlp, before = make(corpus), contents(stopped)
+    nlp.config["paths"][name] = str(tmp_path / "missing.spacy")
+    with pytest.raises((DistillationError, FileNotFoundError), match=r"missing\.spacy"):
+        train(nlp, stopped)
+    assert contents(stopped) == before
+
+
 def test_ctrl_c_saves_the_last_state_and_says_how_to_go_on(corpus, tmp_path):
     nlp = make(corpus)
     nlp.update = until(6, nlp.update, KeyboardInterrupt())
@@ -491,6 +503,28 @@ def test_run_that_has_come_to_its_end_stays_as_it_is(corpus, unbroken):
     expected = weights(unbroken / "model-last")
     layer = nlp.get_pipe("textcat").model.get_ref("output_layer")
     assert any(layer.get_param("W").tobytes() == value.tobytes() for value in expected.values())
+
+
+@pytest.mark.parametrize(
+    ("ends", "more"),
+    [
+        ({"max_steps": 4}, {"max_steps": 8}),
+        ({"max_steps": 4}, {"max_steps": 0}),
+        ({"patience": 4}, {"patience": 8}),
+        ({"max_epochs": 1}, {"max_epochs": 2}),
+    ],
+)
+def test_run_that_has_come_to_its_end_does_not_go_on(ends, more, corpus, tmp_path):
+    def make_nlp(**training) -> Language:
+        nlp = make(corpus, heads=("textcat",), **training)
+        nlp.evaluate = lambda _: {"cats_score": 0.5}
+        return nlp
+
+    train(make_nlp(**ends), tmp_path)
+    (name, limit), (_, larger) = *ends.items(), *more.items()
+    refused(make_nlp(**more), tmp_path, f"by {name} = {limit}", f"{name} = {larger}", "without --resume", "model-last")
+    other = {"patience": 100} if name == "max_steps" else {"max_steps": 100}  # with which it would have ended as well
+    assert "come to its end already" in train(make_nlp(**ends, **other), tmp_path, resume=True)
 
 
 # The state

@@ -71,18 +71,38 @@ gold_weight = 0.0
         ("soft_weight = 0\ngold_weight = 0", "both 0"),
         ("temprature = 1", "has no field 'temprature'"),
         ('components = "ner"', "must be a list"),
+        ("components = [3]", r"components = \[3\]: it must be a list of a name"),
+        ("temperature = true", "temperature = True: it must be a number"),
+        ('inherit = "no"', "inherit = 'no': it must be true or false"),
+        ("inherit_heads = 1", "inherit_heads = 1: it must be true or false"),
+        ("per_component = 2", r"\[distillation.per_component\] must be a block"),
         (f"{NER}temperature = 0", r"\[distillation.per_component.ner\] temperature = 0"),
         (f"{NER}layers = 2", "no field 'layers'"),
         ('[distillation.hidden]\nloss = "l1"', "'l1': it must be one of cosine"),
         ('[distillation.hidden]\nlayers = "first"', "'uniform' or 'last', or pairs"),
         ("[distillation.hidden]\nlayers = [1, 2]", "pairs"),
+        ("[distillation.hidden]\nlayers = []", r"layers = \[\]: it must be"),
+        ("[distillation.hidden]\nlayers = [[1.5, 2]]", "pairs"),
+        ("[distillation.hidden]\nlayers = 3", "layers = 3: it must be"),
         ("[distillation.hidden]\nrelation_heads = 0", "relation_heads = 0"),
+        ("[distillation.hidden]\nrelation_heads = true", "relation_heads = True: it must be a whole number"),
+        ("[distillation.hidden]\nstudent = 3", r"\[distillation.hidden\] student = 3: it must be a name"),
+        ("[distillation.hidden]\nteacher = true", "teacher = True: it must be a name"),
         ("[distillation.cache]\nmax_size = 0", "max_size = 0"),
+        ("[distillation.cache]\nmax_size = NaN", "max_size = nan"),
+        ('[distillation.cache]\nmax_size = "4GB"', "max_size = '4GB': it must be a number"),
+        ("[distillation.cache]\nfolder = 3", "folder = 3: it must be a path"),
     ],
 )
 def test_fields_that_make_no_sense_are_named(fields, message):
     with pytest.raises(DistillationError, match=message):
         read(f'[distillation]\nteacher = "here"\n{fields}\n')
+
+
+@pytest.mark.parametrize("teacher", ["3", "[3]", "true"])
+def test_teacher_that_is_no_path_is_an_error(teacher):
+    with pytest.raises(DistillationError, match=r"teacher = .* it must be a (path|list of a path)"):
+        read(f"[distillation]\nteacher = {teacher}\n")
 
 
 def test_no_teacher_is_an_error():

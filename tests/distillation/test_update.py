@@ -212,6 +212,14 @@ def test_components_can_be_chosen(teacher, teacher_path, tmp_path, corpus):
     assert losses["textcat"] == 0 < losses["ner"]
 
 
+def test_settings_of_a_component_that_is_not_there_are_an_error(teacher_path, corpus):
+    settings = "[distillation.per_component]\n[distillation.per_component.textcatt]\ntemperature = 1.0\n"
+    with pytest.raises(
+        DistillationError, match=r"per_component\.textcatt\]: the student has no component 'textcatt'. It has"
+    ):
+        init_nlp(student_config(corpus, teacher_path, settings=settings))
+
+
 def test_component_without_teacher_needs_gold(teacher_path, corpus):
     with pytest.raises(DistillationError, match="Nothing to learn from for 'textcat'"):
         init_nlp(student_config(corpus, teacher_path, settings='components = ["ner", "textcat_multilabel"]'))

@@ -13,7 +13,9 @@ from spacy.language import Language
 from spacy.tokens import Doc
 from transformers import AutoTokenizer, pipeline
 
+from spacy_distil.compression.structured import LayerPart, keep_parts
 from spacy_distil.encoder.pieces import docs_to_pieces
+from spacy_distil.encoder.shim import to_checkpoint
 from spacy_distil.errors import CheckpointError, ExportError
 from spacy_distil.hub.exporting import prepare_export
 from spacy_distil.hub.importing import import_model
@@ -100,6 +102,28 @@ def test_a_student_of_some_layers_is_written(build, tmp_path):
     classify = pipeline("text-classification", model=str(tmp_path / "written"))
     scores = {row["label"]: row["score"] for row in classify(TEXTS[1], top_k=None)}
     assert nlp(TEXTS[1]).cats == pytest.approx(scores, abs=EXACT)
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_layers_that_were_made_smaller_are_filled_up(build, model_type, narrow, tmp_path):
+    nlp = build(model_type, activation="relu" if model_type == "distilbert" else "tanh")
+    shim = nlp.get_pipe("distilbert").shim
+    parts = [LayerPart(0, (1, 3), (0, 5, 7)), LayerPart(1, (2,), tuple(range(40))), LayerPart(3, (0, 1, 2, 3), (9,))]
+    if narrow:  # layers of one shape, and of too few heads
+        parts = [LayerPart(layer, (0, 2), (1, 4)) for layer in range(4)]
+    shim.adopt(keep_parts(to_checkpoint(shim), tuple(parts)))
+    export = prepare_export(nlp)
+    assert "written as zeros" in export.notes[-1]
+    export.write(tmp_path / "written")
+    config = transformers.AutoConfig.from_pretrained(tmp_path / "written")
+    assert config.num_attention_heads == 4
+    assert config.to_dict().get("hidden_dim", config.to_dict().get("intermediate_size")) == (2 if narrow else 40)
+    classify = pipeline("text-classification", model=str(tmp_path / "written"))
+    for text in TEXTS:
+        scores = {row["label"]: row["score"] for row in classify(text, top_k=None)}
+        assert nlp(text).cats == pytest.approx(scores, abs=EXACT)
+    if not narrow:
+        export.write_onnx(tmp_path / "written", nlp)  # an error where it says something else
 
 
 def test_of_a_token_of_several_pieces_the_mean_of_their_logits_is_what_the_component_says(build, tmp_path):

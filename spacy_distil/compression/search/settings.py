@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spacy_distil.compression.errors import CompressionError
-from spacy_distil.errors import check_fields
+from spacy_distil.errors import check_fields, check_kind
 
 BLOCK = "compression"
 DOCUMENTED = """[compression]
@@ -91,7 +91,8 @@ class Settings:
         """RAISES: CompressionError that names the field."""
         check_fields(BLOCK, block, FIELDS, CompressionError)
         for name, value in block.items():
-            _check_type(name, value)
+            if value is not None or getattr(cls, name) is not None:  # null is good where it is the default
+                check_kind(name, value, FIELDS[name], CompressionError)
         settings = cls(**block)
         settings.check()
         return settings
@@ -139,13 +140,6 @@ class Settings:
         return self.size is not None if self.vocabulary is None else self.vocabulary
 
 
-KINDS: dict[str, tuple[type, ...]] = {
-    "a number": (int, float),
-    "a size": (int, float, str),
-    "a whole number": (int,),
-    "true or false": (bool,),
-    "a name": (str,),
-}
 FIELDS = {
     "speedup": "a number",
     "size": "a size",
@@ -160,22 +154,6 @@ FIELDS = {
     "scored": "a whole number",
     "sample": "a whole number",
 }
-
-
-def _check_type(name: str, value: Any) -> None:
-    """RAISES: CompressionError for a value of another kind than the field's; null is good where it is the default."""
-    if value is None and getattr(Settings, name) is None:
-        return
-    kind = FIELDS[name].removeprefix("a list of ")
-    is_list = kind != FIELDS[name]
-    values = value if is_list and isinstance(value, list | tuple) else [value]
-    is_good = is_list == isinstance(value, list | tuple) and all(
-        isinstance(one, KINDS[kind]) and isinstance(one, bool) == (kind == "true or false") for one in values
-    )
-    if not is_good:
-        raise CompressionError(
-            f"{name} = {value!r}: it must be {FIELDS[name]}" + (", in brackets." if is_list else ".")
-        )
 
 
 def parse_size(text: str | float) -> float:

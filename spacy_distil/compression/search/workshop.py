@@ -34,7 +34,7 @@ from thinc.api import Config
 from thinc.util import get_torch_default_device
 
 from spacy_distil.compression.budget import check_budget
-from spacy_distil.compression.encoders import find_encoders
+from spacy_distil.compression.encoders import check_trainable, find_encoders
 from spacy_distil.compression.errors import CompressionError
 from spacy_distil.compression.labels import with_own_labels
 from spacy_distil.compression.quantization import quantize
@@ -99,11 +99,12 @@ class Workshop:
         self.settings, self.config = settings, config or Config()
         self._train, self._progress = train, progress
         self.whole = load_teacher(pipeline)
-        self.depth = depth_of(find_encoders(self.whole))
+        encoders = find_encoders(self.whole)
+        self.depth = depth_of(encoders)
         for layers in settings.layers or ():
             if not 1 <= layers <= self.depth:
                 raise CompressionError(f"layers = {layers}: the pipeline's encoder has {self.depth} layers.")
-        check_trainable(self.whole)
+        check_trainable(encoders)
         self.precisions = choose_precisions(settings)
         of_config = self.config.get("training", {}).get("score_weights", {})
         weights = {**self.whole.config["training"]["score_weights"], **of_config}
@@ -335,16 +336,6 @@ class Workshop:
         }
         check_past(self.folder, past, now)
         return vocabulary
-
-
-def check_trainable(nlp: Language) -> None:
-    """RAISES: CompressionError where an encoder runs in int8."""
-    for name, shim in find_encoders(nlp).items():
-        if shim.options.precision == "int8":
-            raise CompressionError(
-                f"The encoder of '{name}' is in int8, which does not learn. Compress the pipeline from which it was made, or "
-                'load it with precision = "auto" and save that.'
-            )
 
 
 def choose_precisions(settings: Settings) -> list[str]:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 from safetensors import SafetensorError, safe_open
 from spacy.language import Language
 
@@ -19,6 +18,7 @@ from spacy_distil.distillation.errors import DistillationError
 from spacy_distil.distillation.training.randomness import RandomState
 from spacy_distil.distillation.training.safe_writes import write_file
 from spacy_distil.distillation.training.state import Tensors
+from spacy_distil.encoder.saved import write_tensors
 
 METADATA, FORMAT = "spacy_distil_checkpoint", "1"
 SECTIONS = ("nlp", "components", "corpora", "initialize", "training", "pruning")
@@ -40,7 +40,7 @@ class Checkpoint:
     history: the run's evaluations, the last of which this checkpoint stands at. See `loop.train` for the fields.
     corpus: the random state from which the run drew its first batch.
     values: those of `state.capture`.
-    finished: the run has come to its end. Such a checkpoint has no tensors.
+    finished: the run has come to its end. Such a checkpoint has no tensors, and as values the limit that ended it.
     """
 
     settings: dict[str, Any]
@@ -56,7 +56,7 @@ class Checkpoint:
     def write(self, path: Path, tensors: Tensors) -> None:
         about = {**vars(self), "format": FORMAT, "corpus": self.corpus.to_json()}
         metadata = {METADATA: json.dumps(about)}
-        write_file(path, lambda draft: safetensors.torch.save_file(tensors, draft, metadata=metadata))
+        write_file(path, lambda draft: write_tensors(tensors, draft, metadata))
 
     @classmethod
     def read(cls, path: Path) -> Checkpoint:
@@ -93,6 +93,16 @@ class Checkpoint:
             raise DistillationError(
                 f"The run can't be resumed with other settings: {'; '.join(differ[:3])}{' and more' * (len(differ) > 3)}. Set "
                 "them back, or train without --resume. Only max_steps, patience and logger of [training] may change."
+            )
+
+    def check_end(self, training: Mapping[str, Any]) -> None:
+        """RAISES: DistillationError if the run has come to its end, and would not have with the limits of [training]."""
+        name, limit = self.values.get("ended_by", (None, 0))  # which 0.2.0 has not written
+        if limit and (not training[name] or training[name] > limit):
+            raise DistillationError(
+                f"The run came to its end at step {self.step}, by {name} = {limit}, and with that went the state from which it "
+                f"could go on to {name} = {training[name]}. Train anew, without --resume. Or train what it has learnt on: "
+                "another output directory, and a config whose components have its model-last as their source."
             )
 
 

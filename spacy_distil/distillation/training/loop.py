@@ -23,6 +23,7 @@ from wasabi import Printer
 
 from spacy_distil.distillation.errors import DistillationError
 from spacy_distil.distillation.training.checkpoint import Checkpoint, read_tensors, settings_of
+from spacy_distil.distillation.training.corpora import check_corpora
 from spacy_distil.distillation.training.output import Output
 from spacy_distil.distillation.training.randomness import RandomState
 from spacy_distil.distillation.training.replay import Batches, Replay, record_of
@@ -44,12 +45,14 @@ def train(
     which gives a dict of arrays for the checkpoint, and `load_state_dict`, which takes it back as numpy arrays; `block`,
     settings that have to be the same on resuming, as JSON can hold them.
 
-    output_path: the folder to save in. What an earlier run saved there is removed, unless it is resumed. When the run has
-        come to its end, the tensors of its checkpoint are removed too: the file then only says so.
-    resume: go on from the folder's checkpoint. The config has to be the same, but for max_steps, patience and logger.
+    output_path: the folder to save in. What an earlier run saved there is removed, unless it is resumed, right before the first
+        step. When the run has come to its end, the tensors of its checkpoint are removed too: the file then only says so.
+    resume: go on from the folder's checkpoint. The config has to be the same, but for max_steps, patience and logger; a
+        run that has come to its end does not go on with more of them.
     RETURNS: the pipeline. If the run to resume had come to its end, it is its `model-last`.
-    RAISES: DistillationError if the run can't be resumed, if a loss is not a number, or if the disk is full; what was saved up
-        to the last evaluation stays. Before any other exception, Ctrl-C too, `model-last` is saved, as spaCy does.
+    RAISES: DistillationError if a corpus has no example, if the run can't be resumed, if a loss is not a number, or if the disk
+        is full; what was saved up to the last evaluation stays. Before any other exception, Ctrl-C too, `model-last` is saved,
+        as spaCy does.
     """
     msg = Printer(no_print=True)
     config = nlp.config.interpolate()
@@ -65,15 +68,13 @@ def train(
     output = Output(output_path)
     past = Checkpoint.read(output.checkpoint) if resume else None
     if past is not None and past.finished:
+        past.check_end(T)
         stdout.write(msg.good(f"The run has come to its end already, at step {past.step}", output.last) + "\n")
         return nlp.from_disk(output.last)
     if past is not None:
         past.check(settings_of(nlp))
-        output.recover()
-        output.rewrite_log(past.history)
         stdout.write(msg.info(f"Going on from the checkpoint of step {past.step}") + "\n")
-    else:
-        output.clean()
+    check_corpora(nlp, {T["train_corpus"]: train_corpus, T["dev_corpus"]: dev_corpus})
 
     history = [] if past is None else [*past.history]
     corpus_state = RandomState.capture() if past is None else past.corpus
@@ -119,7 +120,11 @@ def train(
         log_step({**info, "output_path": str(output.last)})
 
     try:
-        if past is not None:
+        if past is None:
+            output.clean()
+        else:
+            output.recover()
+            output.rewrite_log(past.history)
             replay.run(steps, history, show_again)
             restore(nlp, optimizer, trained, read_tensors(output.checkpoint), past.values)
         has_learnt = False
@@ -153,7 +158,9 @@ def train(
                 output.save_last(nlp, optimizer.averages, before_to_disk)
             raise
         output.save_last(nlp, optimizer.averages, before_to_disk)
-        output.save_checkpoint(Checkpoint(settings_of(nlp), history, corpus_state, {}, finished=True), {})
+        limit = batches.ended_by(T)
+        values = {"ended_by": [limit, T[limit]]}
+        output.save_checkpoint(Checkpoint(settings_of(nlp), history, corpus_state, values, finished=True), {})
     finally:
         finish_log()
     stdout.write(msg.good("Saved pipeline to output directory", output.last) + "\n")

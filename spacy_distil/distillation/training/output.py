@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from spacy.language import Language
 from spacy.training.loop import DIR_MODEL_BEST, DIR_MODEL_LAST, clean_output_dir
 
@@ -21,6 +20,7 @@ from spacy_distil.distillation.errors import DistillationError
 from spacy_distil.distillation.training.checkpoint import Checkpoint
 from spacy_distil.distillation.training.safe_writes import recover, write_file, write_folder
 from spacy_distil.distillation.training.state import Tensors
+from spacy_distil.drafts import reason_of
 
 Record = dict[str, Any]
 
@@ -34,7 +34,8 @@ class Output:
         self.checkpoint, self.log = path / "checkpoint.safetensors", path / "log.jsonl"
 
     def clean(self) -> None:
-        """Remove what an earlier run has left, first the checkpoint that belongs to the rest."""
+        """A folder without what an earlier run has left; first goes the checkpoint, which belongs to the rest."""
+        self.path.mkdir(parents=True, exist_ok=True)
         for file in (self.checkpoint, self.log):
             file.unlink(missing_ok=True)
         self.recover()
@@ -78,10 +79,8 @@ def _line(record: Record) -> str:
 def _saving(path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, SafetensorError) as error:
-        # shutil.Error has a list of (from, to, reason), one for each file.
-        reason = error.args[0][0][2] if isinstance(error, shutil.Error) else error
+    except OSError as error:
         raise DistillationError(
-            f"{str(path)!r} can't be written: {reason}. What was saved before is complete. Make room if the disk is full (the "
-            "folder takes twice its size for a moment), and go on with --resume."
+            f"{str(path)!r} can't be written: {reason_of(error)}. What was saved before is complete. Make room if the disk is "
+            "full (the folder takes twice its size for a moment), and go on with --resume."
         ) from error

@@ -26,10 +26,12 @@ class Batches:
     happens between them: their order depends on the seed alone.
 
     step: the number of the batch drawn last, from 0; -1 before the first. `nlp.update.step` is set to it, where there is one.
+    are_over: whether there is no further one.
     """
 
     def __init__(self, nlp: Language, batches: Iterator[tuple[int, list[Example]]], state: RandomState) -> None:
         self.step = -1
+        self.are_over = False
         self._nlp, self._batches, self._state = nlp, batches, state
 
     def __iter__(self) -> Iterator[tuple[int, list[Example]]]:
@@ -40,6 +42,9 @@ class Batches:
         self._state.restore()
         try:
             batch = next(self._batches)
+        except StopIteration:
+            self.are_over = True
+            raise
         finally:
             self._state = RandomState.capture()
             others.restore()
@@ -47,6 +52,12 @@ class Batches:
         if hasattr(self._nlp.update, "step"):
             self._nlp.update.step = self.step
         return batch
+
+    def ended_by(self, training: Mapping[str, Any]) -> str:
+        """The limit in [training] that a run of these batches, which has come to its end, ran into."""
+        if self.are_over:
+            return "max_epochs"
+        return "max_steps" if training["max_steps"] and self.step >= training["max_steps"] else "patience"
 
 
 class Replay:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 import numpy as np
-import safetensors.torch
 import torch
 from spacy import util
 from spacy.language import Language
@@ -26,6 +25,7 @@ from spacy_distil.characters import mend
 from spacy_distil.drafts import new_file
 from spacy_distil.encoder.checkpoint import read_safetensors
 from spacy_distil.encoder.model import get_shim, read_encoder, write_encoder
+from spacy_distil.encoder.saved import write_tensors
 from spacy_distil.encoder.shim import DistilBertShim
 from spacy_distil.encoder.tokenizer import PieceTokenizer
 from spacy_distil.errors import ComponentError
@@ -263,7 +263,7 @@ class MaskedLanguageModel(TrainablePipe):
         write_encoder(self.model.layers[0], path.parent)
         weights = {name: xp2torch(self.model.get_param(name)).cpu().contiguous() for name in PARAMETERS}
         with new_file(path.with_name(HEAD)) as draft:
-            safetensors.torch.save_file(weights, draft)
+            write_tensors(weights, draft)
 
     def from_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> "MaskedLanguageModel":
         """Read the component. Raises CheckpointError for a file that is missing or damaged."""
