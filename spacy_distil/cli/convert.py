@@ -11,7 +11,6 @@ from spacy.cli._util import Arg, Opt
 from wasabi import msg
 
 from spacy_distil.cli import distil
-from spacy_distil.cli.outputs import writing
 
 CONVERTERS = {
     "squad": "spacy_distil.corpora.squad",
@@ -46,7 +45,7 @@ def convert_cli(
 
     try:
         n_docs, told = convert(input_path, output_path, converter.value, lang, on_error.value if on_error else None)
-    except CorpusError as error:
+    except (CorpusError, OSError) as error:
         msg.fail("The file can't be converted", str(error), exits=1)
     for warning in told:
         msg.warn(warning)
@@ -56,8 +55,8 @@ def convert_cli(
 def convert(
     input_path: Path, output_path: Path, converter: str, lang: str, on_error: str | None
 ) -> tuple[int, list[str]]:
-    """RETURNS: the number of Docs, and what the converter warned of. Raises CorpusError; where the disk does not take what is
-    written, the program ends."""
+    """RETURNS: the number of Docs, and what the converter warned of. Raises CorpusError, and OSError where the disk does not
+    take what is written."""
     import spacy
     from spacy.tokens import DocBin
 
@@ -76,6 +75,6 @@ def convert(
             docs.add(doc)
     if not len(docs):
         raise CorpusError(f"There is no text in '{input_path}'.")
-    with writing(output_path), new_file(output_path) as draft:
+    with new_file(output_path) as draft:
         docs.to_disk(draft)
     return len(docs), [str(warning.message) for warning in caught]
