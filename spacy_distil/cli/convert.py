@@ -12,7 +12,6 @@ from spacy.cli._util import Arg, Opt
 from wasabi import msg
 
 from spacy_distil.cli import distil
-from spacy_distil.cli.outputs import writing
 
 CONVERTERS = {
     "squad": "spacy_distil.corpora.squad",
@@ -47,7 +46,7 @@ def convert_cli(
 
     try:
         n_docs, told = convert(input_path, output_path, converter.value, lang, on_error.value if on_error else None)
-    except CorpusError as error:
+    except (CorpusError, OSError) as error:
         what, *lines = str(error).split("\n")
         msg.fail("The file can't be converted", what)
         print_lines(lines)
@@ -68,8 +67,8 @@ def print_lines(lines: list[str]) -> None:
 def convert(
     input_path: Path, output_path: Path, converter: str, lang: str, on_error: str | None
 ) -> tuple[int, list[str]]:
-    """RETURNS: the number of Docs, and what the converter warned of. Raises CorpusError; where the disk does not take what is
-    written, the program ends."""
+    """RETURNS: the number of Docs, and what the converter warned of. Raises CorpusError, and OSError where the disk does not
+    take what is written."""
     from spacy.tokens import DocBin
 
     from spacy_distil.drafts import new_file
@@ -89,6 +88,6 @@ def convert(
             docs.add(doc)
     if not len(docs):
         raise CorpusError(f"There is no text in '{input_path}'.")
-    with writing(output_path), new_file(output_path) as draft:
+    with new_file(output_path) as draft:
         docs.to_disk(draft)
     return len(docs), [str(warning.message) for warning in caught]

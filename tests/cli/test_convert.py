@@ -81,6 +81,9 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, tmp_path_factory, monk
     monkeypatch.setattr("os.replace", fail)
     with pytest.raises(OSError, match="disk full"):
         convert.convert(given, target, "squad", "en", None)
+    result = run(given, target, "-c", "squad")
+    assert isinstance(result.exception, SystemExit)
+    assert "disk full" in said(result)
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
 
