@@ -27,7 +27,7 @@ from tests.compression.conftest import randomize_head
 from tests.pipeline.conftest import LISTENER, tagger
 
 Build = Callable[..., Language]
-BLOCK: dict[str, Any] = {"sparsity": 0.75, "begin": 2, "end": 8, "every": 2}
+BLOCK: dict[str, Any] = {"method": "movement", "sparsity": 0.75, "begin": 2, "end": 8, "every": 2}
 
 
 def attached(nlp: Language, **block: Any) -> Language:
