@@ -10,6 +10,8 @@ from spacy_distil.encoder.dropout import dropout
 from spacy_distil.encoder.packed import Packed, Run
 
 VECTOR = 16  # scores that torch's kernel works on at once; it takes those left over one by one
+FEW_SCORES = 8192  # of a head in a run: below, what it costs to start two products is more than what they save
+SCORES_AT_ONCE = 1 << 22  # of all heads: in bfloat16 8 MB, which stay in the cache and are not asked anew of the system
 
 
 def attend(qkv: Tensor, packed: Packed, n_heads: int, dropout_rate: float = 0.0) -> Tensor:
@@ -28,13 +30,18 @@ def attend(qkv: Tensor, packed: Packed, n_heads: int, dropout_rate: float = 0.0)
 
 
 def attend_in_runs(qkv: Tensor, packed: Packed, n_heads: int, dropout_rate: float = 0.0) -> Tensor:
-    # torch's kernel is the faster one forward, and several times the slower one backward or with dropout.
-    by_products = qkv.requires_grad or dropout_rate
+    """torch's kernel is the faster one forward in float32, and several times the slower one backward or with dropout. In
+    bfloat16 it still takes its exponentials in float32; products are up to twice as fast, except for few and short
+    sequences, and round the weights to bfloat16 as all else is.
+    """
+    learning = qkv.requires_grad or dropout_rate > 0
     contexts, start = [], 0
     for run in packed.runs():
-        if by_products:
+        if learning:
             q, k, v = _queries_keys_values(qkv, start, run, n_heads)
             context = attend_by_products(q, k, v, dropout_rate=dropout_rate)
+        elif qkv.dtype == torch.bfloat16 and run.n_sequences * run.length**2 >= FEW_SCORES:
+            context = attend_by_part(*_queries_keys_values(qkv, start, run, n_heads))
         else:
             context = attend_by_kernel(qkv, start, run, n_heads)
         contexts.append(context.transpose(1, 2).reshape(run.n_pieces, -1))
@@ -66,7 +73,15 @@ def _queries_keys_values(qkv: Tensor, start: int, run: Run, n_heads: int) -> Ten
     return rows.view(run.n_sequences, run.length, 3, n_heads, -1).permute(2, 0, 3, 1, 4)
 
 
-def attend_by_products(q: Tensor, k: Tensor, v: Tensor, *, dropout_rate: float) -> Tensor:
+def attend_by_part(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """By products, of as many sequences at once as have few enough scores."""
+    n_heads, length = q.shape[1:3]
+    n_sequences = max(1, SCORES_AT_ONCE // (n_heads * length**2))
+    parts = zip(q.split(n_sequences), k.split(n_sequences), v.split(n_sequences), strict=True)
+    return torch.cat([attend_by_products(*part) for part in parts])
+
+
+def attend_by_products(q: Tensor, k: Tensor, v: Tensor, *, dropout_rate: float = 0.0) -> Tensor:
     """(sequences, heads, length, head_width) each, and so is the result."""
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
     return dropout(scores.softmax(dim=-1), dropout_rate) @ v

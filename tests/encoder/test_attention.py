@@ -47,6 +47,16 @@ def test_without_gradient_every_length_equals_the_formula(attend, n_filler):
     torch.testing.assert_close(context[: sum(lengths)], expected, rtol=1e-4, atol=2e-4)
 
 
+@pytest.mark.parametrize("lengths", [[3, 3, 8], [100], [40] * 9, [512] * 6])
+def test_bfloat16_equals_the_formula_to_its_rounding_for_few_scores_and_many(lengths):
+    packed = Packed.from_lists([[0] * length for length in lengths])
+    qkv = torch.randn(sum(lengths), 3 * HEADS * WIDTH).bfloat16()
+    context = attend_in_runs(qkv, packed, HEADS)
+    assert context.dtype == torch.bfloat16
+    expected = attend_slowly(qkv.double(), packed).float()
+    torch.testing.assert_close(context.float(), expected, rtol=0, atol=2**-6 * expected.abs().max().item())
+
+
 @pytest.mark.parametrize("attend", [attend_in_runs, attend_padded])
 def test_no_piece_sees_another_sequence(attend):
     packed = Packed.from_lists([[0] * 3, [0] * 3, [0] * 5])
