@@ -1,7 +1,8 @@
 """How a teacher is attached to a student: a callback of the stock `spacy train`, and what it leaves behind."""
 
 import re
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,7 @@ def attach(nlp: Language) -> None:
     # From here on the update owns the teachers: don't keep them in memory after training.
     load_teacher.cache_clear()
     taught = choose_components(nlp, pipelines, settings.components)
+    warn_of_untaught(settings, taught)
     check_gold(nlp, [name for name in taught if not settings.weights_of(name).soft_weight.is_zero])
     if settings.inherit:
         student, teacher = find_encoders(nlp, pipelines[0], settings.hidden)
@@ -84,6 +86,16 @@ def check_components(student: Language, settings: Settings) -> None:
                 f"[{BLOCK}.per_component.{name}]: the student has no component '{name}'. It has "
                 f"{', '.join(student.component_names)}: correct the name, or remove the block."
             )
+
+
+def warn_of_untaught(settings: Settings, taught: Collection[str]) -> None:
+    """A block of a component that no teacher teaches is a wrong `components` as often as one for later."""
+    if untaught := [name for name in settings.per_component if name not in taught]:
+        warnings.warn(
+            f"[{BLOCK}.per_component] has blocks that change nothing: {', '.join(untaught)} learns from no teacher, since it "
+            f"is frozen, not among `components`, or the teacher has none like it. Taught are: {', '.join(taught)}.",
+            stacklevel=2,
+        )
 
 
 def inherit_heads(student: Language, teachers: dict[str, Language]) -> None:

@@ -10,8 +10,8 @@ from spacy_distil.encoder.dropout import dropout
 from spacy_distil.encoder.packed import Packed, Run
 
 VECTOR = 16  # scores that torch's kernel works on at once; it takes those left over one by one
-FEW_SCORES = 8192  # of a head in a run: below, what it costs to start two products is more than what they save
-SCORES_AT_ONCE = 1 << 22  # of all heads: in bfloat16 8 MB, which stay in the cache and are not asked anew of the system
+LONG = 160  # pieces of a sequence from which products in bfloat16 are the faster way
+STEP = 32  # pieces to which such a sequence is rounded up
 
 
 def attend(qkv: Tensor, packed: Packed, n_heads: int, dropout_rate: float = 0.0) -> Tensor:
@@ -30,18 +30,17 @@ def attend(qkv: Tensor, packed: Packed, n_heads: int, dropout_rate: float = 0.0)
 
 
 def attend_in_runs(qkv: Tensor, packed: Packed, n_heads: int, dropout_rate: float = 0.0) -> Tensor:
-    """torch's kernel is the faster one forward in float32, and several times the slower one backward or with dropout. In
-    bfloat16 it still takes its exponentials in float32; products are up to twice as fast, except for few and short
-    sequences, and round the weights to bfloat16 as all else is.
+    """torch's kernel is the faster one forward, and several times the slower one backward or with dropout. It takes its
+    exponentials in float32, so that in bfloat16 long sequences are faster by products, whose weights are rounded as all
+    else is.
     """
     learning = qkv.requires_grad or dropout_rate > 0
     contexts, start = [], 0
     for run in packed.runs():
         if learning:
-            q, k, v = _queries_keys_values(qkv, start, run, n_heads)
-            context = attend_by_products(q, k, v, dropout_rate=dropout_rate)
-        elif qkv.dtype == torch.bfloat16 and run.n_sequences * run.length**2 >= FEW_SCORES:
-            context = attend_by_part(*_queries_keys_values(qkv, start, run, n_heads))
+            context = attend_by_products(*_queries_keys_values(qkv, start, run, n_heads), dropout_rate=dropout_rate)
+        elif qkv.dtype == torch.bfloat16 and run.length >= LONG:
+            context = attend_one_by_one(qkv, start, run, n_heads)
         else:
             context = attend_by_kernel(qkv, start, run, n_heads)
         contexts.append(context.transpose(1, 2).reshape(run.n_pieces, -1))
@@ -51,20 +50,32 @@ def attend_in_runs(qkv: Tensor, packed: Packed, n_heads: int, dropout_rate: floa
 
 
 def attend_by_kernel(qkv: Tensor, start: int, run: Run, n_heads: int) -> Tensor:
-    """torch's kernel, which is bound by the exponentials of the scores.
-
-    Keys of whole vectors save up to half of its time: those beyond a sequence are its neighbour's, seen through a longer
-    view and masked out.
-    """
+    """torch's kernel, which is bound by the exponentials of the scores. Keys of whole vectors save up to half of its time."""
     q, k, v = _queries_keys_values(qkv, start, run, n_heads)
-    left_over = run.length % VECTOR
-    length = run.length - left_over + VECTOR
-    if left_over < 3 or start + run.n_pieces - left_over + VECTOR > len(qkv):
+    length = _round_up(run.length, VECTOR)
+    if not 0 < length - run.length <= VECTOR - 3 or not _has_room(qkv, start, run, length):
         return F.scaled_dot_product_attention(q, k, v)
-    k, v = (t.as_strided((*t.shape[:2], length, t.shape[3]), t.stride()) for t in (k, v))
     mask = qkv.new_zeros(length)
     mask[run.length :] = float("-inf")
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask.expand(run.length, length))
+    mask = mask.expand(run.length, length)
+    return F.scaled_dot_product_attention(q, _longer(k, length), _longer(v, length), attn_mask=mask)
+
+
+def attend_one_by_one(qkv: Tensor, start: int, run: Run, n_heads: int) -> Tensor:
+    """By products of one sequence at a time, whose scores stay in the processor's cache.
+
+    oneDNN makes code for each shape that it meets and keeps 0.6 MB of it: there are only as many shapes as rounded lengths.
+    """
+    length = _round_up(run.length, STEP)
+    if not _has_room(qkv, start, run, length):
+        return attend_by_kernel(qkv, start, run, n_heads)
+    q, k, v = (_longer(t, length) for t in _queries_keys_values(qkv, start, run, n_heads))
+    context = qkv.new_empty(run.n_sequences, run.length, *q.shape[1::2]).transpose(1, 2)
+    for i in range(run.n_sequences):
+        scores = (q[i] * q.shape[-1] ** -0.5) @ k[i].transpose(-1, -2)
+        scores[:, :, run.length :] = float("-inf")
+        context[i] = (scores.softmax(dim=-1) @ v[i])[:, : run.length]
+    return context
 
 
 def _queries_keys_values(qkv: Tensor, start: int, run: Run, n_heads: int) -> Tensor:
@@ -73,12 +84,18 @@ def _queries_keys_values(qkv: Tensor, start: int, run: Run, n_heads: int) -> Ten
     return rows.view(run.n_sequences, run.length, 3, n_heads, -1).permute(2, 0, 3, 1, 4)
 
 
-def attend_by_part(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """By products, of as many sequences at once as have few enough scores."""
-    n_heads, length = q.shape[1:3]
-    n_sequences = max(1, SCORES_AT_ONCE // (n_heads * length**2))
-    parts = zip(q.split(n_sequences), k.split(n_sequences), v.split(n_sequences), strict=True)
-    return torch.cat([attend_by_products(*part) for part in parts])
+def _round_up(length: int, step: int) -> int:
+    return -(-length // step) * step
+
+
+def _has_room(qkv: Tensor, start: int, run: Run, length: int) -> bool:
+    """Whether there are rows enough for the last sequence of a run to be looked at as a longer one."""
+    return start + run.n_pieces - run.length + length <= len(qkv)
+
+
+def _longer(t: Tensor, length: int) -> Tensor:
+    """A view of longer sequences: what is beyond their ends is their neighbours', to be masked out."""
+    return t.as_strided((*t.shape[:2], length, t.shape[3]), t.stride())
 
 
 def attend_by_products(q: Tensor, k: Tensor, v: Tensor, *, dropout_rate: float = 0.0) -> Tensor:

@@ -14,7 +14,6 @@ from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Example
 
-from spacy_distil.distillation.settings import BLOCK
 from spacy_distil.errors import ComponentError
 
 EXTENSIONS = ("questions", "summaries", "salient", "translations")
@@ -49,7 +48,7 @@ def check_references(
     RAISES: ComponentError where no example has it, unless there are no examples at all, or the config has a teacher:
         `check_gold` looks then at what the teacher leaves to the corpus.
     """
-    if nlp is not None and BLOCK in nlp.config:
+    if nlp is not None and "distillation" in nlp.config:
         return
     n_examples, words = 0, []
     for n_examples, example in enumerate(get_examples(), start=1):  # noqa: B007

@@ -18,6 +18,7 @@ from spacy_distil.distillation.pipes import find_distiller
 from spacy_distil.distillation.teacher import Teacher
 from spacy_distil.distillation.update import DistillationUpdate
 
+from .curated import add_curated
 from .toy import HEADS, attached, build, examples, sentences, settings
 
 
@@ -31,6 +32,16 @@ def with_transformer(folder: Path) -> Language:
     nlp.add_pipe("transformer", config={"model": model})
     listener = {"@architectures": "spacy-transformers.TransformerListener.v1", "pooling": {"@layers": "reduce_mean.v1"}}
     add_tagger(nlp, {**listener, "grad_factor": 0.0})  # its tiny random encoder is better left alone
+    return nlp
+
+
+def with_curated(folder: Path) -> Language:
+    """spacy-curated-transformers' component under a tagger."""
+    fix_random_seed(0)
+    nlp = spacy.blank("en")
+    add_curated(nlp, folder)
+    listener = {"@architectures": "spacy-curated-transformers.LastTransformerLayerListener.v1", "width": 32}
+    add_tagger(nlp, {**listener, "pooling": {"@layers": "reduce_mean.v1"}, "grad_factor": 0.0})
     return nlp
 
 
@@ -75,7 +86,12 @@ def add_tagger(nlp: Language, tok2vec: dict) -> None:
         nlp.update(tagged())
 
 
-MAKES = {"transformer": with_transformer, "vectors": with_vectors, "other tokens": with_other_tokens}
+MAKES = {
+    "transformer": with_transformer,
+    "curated": with_curated,
+    "vectors": with_vectors,
+    "other tokens": with_other_tokens,
+}
 
 
 def tagging_student(folder: Path) -> Language:
@@ -90,8 +106,8 @@ def tagging_student(folder: Path) -> Language:
 
 
 @pytest.mark.parametrize("make", MAKES)
-def test_student_learns_from_it_what_it_says_itself(make, distilbert_folder):
-    teacher, student = MAKES[make](distilbert_folder), tagging_student(distilbert_folder)
+def test_student_learns_from_it_what_it_says_itself(make, bert_folder, distilbert_folder):
+    teacher, student = MAKES[make](bert_folder), tagging_student(distilbert_folder)
     student.update = attached(student, teacher, components=("tagger",))
     for seed in range(40):
         student.update(examples(8, seed=seed, vocab=student.vocab))

@@ -19,9 +19,10 @@ from spacy_distil.distillation.hidden_states.states import (
     pair_layers,
     width,
 )
-from tests.conftest import TEXTS, VOCABULARY
+from tests.conftest import TEXTS
 from tests.encoder.reference import Reference
 
+from .curated import add_curated
 from .toy import build
 
 
@@ -43,25 +44,9 @@ def with_transformer(folder: Path) -> Language:
 
 
 def with_curated(folder: Path) -> Language:
-    pytest.importorskip("spacy_curated_transformers")
-    from spacy_curated_transformers.models.hf_loader import build_hf_transformer_encoder_loader_v1 as load_encoder
-    from spacy_curated_transformers.tokenization import build_hf_piece_encoder_loader_v1 as load_pieces
-
     nlp = spacy.blank("en")
-    model = {"@architectures": "spacy-curated-transformers.BertTransformer.v1", "vocab_size": len(VOCABULARY)}
-    model |= {"hidden_width": 32, "num_hidden_layers": 4, "num_attention_heads": 4}
-    model |= {"intermediate_width": 48, "max_position_embeddings": 64, "model_max_length": 64}
-    model["piece_encoder"] = {"@architectures": "spacy-curated-transformers.BertWordpieceEncoder.v1"}
-    model["with_spans"] = {
-        "@architectures": "spacy-curated-transformers.WithStridedSpans.v1",
-        "window": 48,
-        "stride": 40,
-    }
-    nlp.add_pipe("curated_transformer", name="encoder", config={"model": model})
-    pipe = nlp.get_pipe("encoder")
-    pipe.model.get_ref("transformer").init = load_encoder(name=str(folder))
-    pipe.model.get_ref("piece_encoder").init = load_pieces(name=str(folder))
-    pipe.model.initialize(X=[nlp.make_doc("the film")])
+    add_curated(nlp, folder, name="encoder")
+    nlp.initialize()
     return nlp
 
 

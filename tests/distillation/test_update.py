@@ -220,6 +220,12 @@ def test_settings_of_a_component_that_is_not_there_are_an_error(teacher_path, co
         init_nlp(student_config(corpus, teacher_path, settings=settings))
 
 
+def test_settings_of_a_component_that_learns_from_no_teacher_are_warned_of(teacher, teacher_path):
+    nlp = with_teacher(build(), teacher_path, components=["textcat"], per_component={"ner": {"temperature": 1.0}})
+    with pytest.warns(UserWarning, match=r"change nothing: ner learns from no teacher.*Taught are: textcat\."):
+        attach(nlp)
+
+
 def test_component_without_teacher_needs_gold(teacher_path, corpus):
     with pytest.raises(DistillationError, match="Nothing to learn from for 'textcat'"):
         init_nlp(student_config(corpus, teacher_path, settings='components = ["ner", "textcat_multilabel"]'))
