@@ -60,6 +60,6 @@ def check_references(
     raise ComponentError(
         f"The component '{name}' has nothing to learn from: none of the {n_examples} examples has {what}. Set it on the "
         "reference Docs and save them by DocBin(store_user_data=True), convert the corpus with `python -m spacy distil "
-        f"convert`, or let the component learn from a teacher by a block [{BLOCK}] in the config. Of "
+        "convert`, or let the component learn from a teacher by a block [distillation] in the config. Of "
         "a streamed corpus, max_epochs = -1, `initialize` sees the first 100 examples alone: let one of these have it."
     )
