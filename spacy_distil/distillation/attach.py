@@ -92,8 +92,8 @@ def warn_of_untaught(settings: Settings, taught: Collection[str]) -> None:
     """A block of a component that no teacher teaches is a wrong `components` as often as one for later."""
     if untaught := [name for name in settings.per_component if name not in taught]:
         warnings.warn(
-            f"[{BLOCK}.per_component] has blocks that change nothing: {', '.join(untaught)} learns from no teacher, since it "
-            f"is frozen, not among `components`, or the teacher has none like it. Taught are: {', '.join(taught)}.",
+            f"[{BLOCK}.per_component] has blocks that change nothing: {', '.join(untaught)}. No teacher teaches what is "
+            f"frozen, not among `components`, or unlike anything the teacher has. Taught are: {', '.join(taught)}.",
             stacklevel=2,
         )
 

@@ -98,7 +98,7 @@ def _longer(t: Tensor, length: int) -> Tensor:
     return t.as_strided((*t.shape[:2], length, t.shape[3]), t.stride())
 
 
-def attend_by_products(q: Tensor, k: Tensor, v: Tensor, *, dropout_rate: float = 0.0) -> Tensor:
+def attend_by_products(q: Tensor, k: Tensor, v: Tensor, *, dropout_rate: float) -> Tensor:
     """(sequences, heads, length, head_width) each, and so is the result."""
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
     return dropout(scores.softmax(dim=-1), dropout_rate) @ v
