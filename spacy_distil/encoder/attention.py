@@ -72,9 +72,7 @@ def attend_one_by_one(qkv: Tensor, start: int, run: Run, n_heads: int) -> Tensor
     q, k, v = (_longer(t, length) for t in _queries_keys_values(qkv, start, run, n_heads))
     context = qkv.new_empty(run.n_sequences, run.length, *q.shape[1::2]).transpose(1, 2)
     for i in range(run.n_sequences):
-        scores = (q[i] * q.shape[-1] ** -0.5) @ k[i].transpose(-1, -2)
-        scores[:, :, run.length :] = float("-inf")
-        context[i] = (scores.softmax(dim=-1) @ v[i])[:, : run.length]
+        context[i] = attend_by_products(q[i], k[i], v[i], n_keys=run.length)[:, : run.length]
     return context
 
 
@@ -98,9 +96,13 @@ def _longer(t: Tensor, length: int) -> Tensor:
     return t.as_strided((*t.shape[:2], length, t.shape[3]), t.stride())
 
 
-def attend_by_products(q: Tensor, k: Tensor, v: Tensor, *, dropout_rate: float) -> Tensor:
-    """(sequences, heads, length, head_width) each, and so is the result."""
+def attend_by_products(
+    q: Tensor, k: Tensor, v: Tensor, *, n_keys: int | None = None, dropout_rate: float = 0.0
+) -> Tensor:
+    """(..., length, head_width) each, and so is the result. Keys beyond `n_keys` are masked out."""
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    if n_keys is not None:
+        scores[..., n_keys:] = float("-inf")
     return dropout(scores.softmax(dim=-1), dropout_rate) @ v
 
 

@@ -34,7 +34,7 @@ def docs(make_doc) -> list[Doc]:
 
 
 def encode(docs: list[Doc], **options) -> torch.Tensor:
-    model = DistilBert(EMBEDDED, window=128, sha256=SHA256, **options)
+    model = DistilBert(EMBEDDED, sha256=SHA256, **{"window": 128, **options})
     model.initialize()
     return torch.cat([torch.from_numpy(rows) for rows in model.predict(docs)])
 
@@ -53,6 +53,16 @@ def test_float32_equals_transformers(docs, expected):
 def test_bfloat16_stays_within_its_bound(docs, expected):
     """Each token's cosine is above 0.999, the median above 0.9995; each value is within 3 % of the largest."""
     actual = encode(docs, precision="bfloat16")
+    cosines = torch.cosine_similarity(actual, expected)[expected.any(dim=1)]
+    assert cosines.min() > 0.999
+    assert cosines.median() > 0.9995
+    assert relative_error(actual, expected) < 0.03
+
+
+def test_bfloat16_stays_within_its_bound_in_long_windows(docs):
+    """Attention of a long sequence goes another way."""
+    long = docs[-2:]
+    actual, expected = (encode(long, precision=precision, window=512) for precision in ("bfloat16", "float32"))
     cosines = torch.cosine_similarity(actual, expected)[expected.any(dim=1)]
     assert cosines.min() > 0.999
     assert cosines.median() > 0.9995
