@@ -2,7 +2,8 @@
 
 What bounds it: the products, in which a processor with VNNI or AMX does two to four times the work of bfloat16; and the passes
 that round the inputs. With calibrated inputs there are few of these: the neurons of a feed-forward layer come rounded out of
-one product and go as they are into the next.
+one product and go as they are into the next. Without VNNI there are more instructions to a product, and it still does up to
+twice the work of float32.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from torch import Tensor, nn
 from spacy_distil.encoder.calibration import STEPS, TINY, Calibration, InputRange, to_uint8
 from spacy_distil.encoder.inference import MakeProducts, Product, Products, linears
 from spacy_distil.encoder.module import Layer, activate
-from spacy_distil.encoder.storage import dequantize_rows, quantize_rows
+from spacy_distil.encoder.storage import LARGEST, dequantize_rows, quantize_rows
+
+# Without VNNI a processor adds two products at a time in 16 bits, and 2 * 255 * 64 is the most that fits.
+LARGEST_OF_PAIRS = 64
 
 
 class Int8Product(Product):
@@ -25,6 +29,7 @@ class Int8Product(Product):
     inputs: the range of x (static). None: each row has its own, so that what a text gets does not depend on the others in its
         batch (dynamic).
     outputs: round what `activated` gives to this range.
+    largest: of the rounded weights, with which sums are right on this processor.
     """
 
     def __init__(
@@ -33,6 +38,7 @@ class Int8Product(Product):
         dtype: torch.dtype,
         inputs: InputRange | None = None,
         outputs: InputRange | None = None,
+        largest: int = LARGEST,
     ) -> None:
         weight = torch.cat([layer.weight.detach() for layer in layers])
         self.bias = torch.cat([layer.bias.detach() for layer in layers])
@@ -40,7 +46,7 @@ class Int8Product(Product):
             weight = inputs.columns(weight)
         if outputs is not None:
             weight, self.bias = outputs.rows(weight, self.bias)
-        values, self.scale = quantize_rows(weight)
+        values, self.scale = quantize_rows(weight, largest)
         self.sums = dequantize_rows(values, self.scale).sum(dim=1)
         self.weight = torch.ops.onednn.qlinear_prepack(values, None)
         self.zeros = torch.zeros(len(values), dtype=torch.int32)
@@ -98,37 +104,45 @@ class Int8Product(Product):
 
 def int8_products(calibration: Calibration | None, dtype: torch.dtype) -> MakeProducts:
     """What an `InferencePlan` takes to run in int8. calibration: None: dynamic."""
+    largest = largest_weight()
+    assert largest is not None, "resolve_precision has seen to it"
 
     def make(number: int, layer: Layer) -> Products:
         qkv, out, lin1, lin2 = linears(layer)
         inputs = [None] * 4 if calibration is None else calibration.inputs(number)
         return Products(
-            Int8Product(qkv, dtype, inputs[0]),
-            Int8Product(out, dtype, inputs[1]),
-            Int8Product(lin1, dtype, inputs[2], outputs=inputs[3]),
-            Int8Product(lin2, dtype, inputs[3]),
+            Int8Product(qkv, dtype, inputs[0], largest=largest),
+            Int8Product(out, dtype, inputs[1], largest=largest),
+            Int8Product(lin1, dtype, inputs[2], outputs=inputs[3], largest=largest),
+            Int8Product(lin2, dtype, inputs[3], largest=largest),
         )
 
     return make
 
 
 @functools.cache
-def has_int8_products() -> bool:
-    """Whether torch's int8 operators on oneDNN's blocked weights are here and right. They are not part of its public interface,
-    and a processor without VNNI cuts off large sums."""
-    if not torch.backends.mkldnn.is_available():
-        return False
+def largest_weight() -> int | None:
+    """The largest rounded weight with which torch's int8 operators on oneDNN's blocked weights are right here; None: they are
+    not here, or not right with any. They are not part of torch's public interface."""
+    if torch.backends.mkldnn.is_available():
+        for largest in (LARGEST, LARGEST_OF_PAIRS):
+            if _products_are_right(largest):
+                return largest
+    return None
+
+
+def _products_are_right(largest: int) -> bool:
     layer = nn.Linear(64, 32)
     with torch.no_grad():
         layer.weight.copy_(torch.linspace(-1, 1, 64 * 32).view(32, 64))
         layer.weight[0] = 1.0
     x = torch.linspace(0, 1, 4 * 64).view(4, 64)
-    x[0] = 1.0
+    x[0] = 1.0  # with the row of ones: the largest sum
     expected, residual, outputs = F.linear(x, layer.weight, layer.bias), torch.ones(4, 32), InputRange(-1.0, 64.0)
     try:
-        product = Int8Product([layer], torch.float32, InputRange(0.0, 1.0), outputs)
+        product = Int8Product([layer], torch.float32, InputRange(0.0, 1.0), outputs, largest)
         neurons = product.activated(x, "gelu")
-        dynamic = Int8Product([layer], torch.float32)(x)
+        dynamic = Int8Product([layer], torch.float32, largest=largest)(x)
         pairs = [
             (product(x), expected),
             (product.add(x, residual), expected + residual),

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 import torch
 
-from spacy_distil.encoder.int8 import has_int8_products
+from spacy_distil.encoder.int8 import largest_weight
 from spacy_distil.errors import EncoderError
 
 Precision = Literal["auto", "float32", "bfloat16", "float16", "int8"]
@@ -38,9 +38,9 @@ def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype
 def _check_int8(device: torch.device) -> None:
     if device.type != "cpu":
         raise EncoderError('precision = "int8" is for processors. On a GPU use "auto", "bfloat16" or "float16".')
-    if not has_int8_products():
+    if largest_weight() is None:
         raise EncoderError(
-            'precision = "int8" needs an x86 processor with VNNI or AMX, and a recent torch with oneDNN. Use "auto" here.'
+            'precision = "int8" needs an x86 processor, and a recent torch with oneDNN. Use "auto" here.'
         )
 
 

@@ -16,15 +16,15 @@ SCALE = ".scale"
 LARGEST = 127  # int8 without -128: as many steps below zero as above
 
 
-def quantize_rows(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Symmetric int8: (rows, columns) in float32 to values of that shape and a scale for each row.
+def quantize_rows(matrix: Tensor, largest: int = LARGEST) -> tuple[Tensor, Tensor]:
+    """Symmetric int8: (rows, columns) in float32 to values of that shape, `largest` at most, and a scale for each row.
 
     A scale has 16 significant bits, so that its products with all values are exact in float32.
     """
-    largest = matrix.abs().amax(dim=1)
-    bits = (largest / LARGEST).view(torch.int32)
-    scale = torch.where(largest > 0, ((bits + 0xFF) & ~0xFF).view(torch.float32), 1.0)
-    return (matrix / scale[:, None]).round_().clamp_(-LARGEST, LARGEST).to(torch.int8), scale
+    high = matrix.abs().amax(dim=1)
+    bits = (high / largest).view(torch.int32)
+    scale = torch.where(high > 0, ((bits + 0xFF) & ~0xFF).view(torch.float32), 1.0)
+    return (matrix / scale[:, None]).round_().clamp_(-largest, largest).to(torch.int8), scale
 
 
 def dequantize_rows(values: Tensor, scale: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from spacy_distil.encoder import calibration
 from spacy_distil.encoder.calibration import InputRange
 from spacy_distil.encoder.int8 import Int8Product
 from spacy_distil.encoder.model import get_shim
-from tests.encoder.test_int8 import TEXTS, cosines, runs_here
+from tests.encoder.test_int8 import LARGEST, TEXTS, cosines, runs_here
 
 
 def calibrate(shim, docs) -> calibration.Calibration:
@@ -129,10 +129,10 @@ def test_the_copies_of_a_neuron_add_up_to_it(activation, bend):
         lin1.weight[0] = lin2.weight[0, 0] = 1.0
     x = torch.linspace(-5.0, 24.0, 1024)[:, None]
     neurons = InputRange(-0.17, 8.0, copies=torch.tensor([3, 1]))
-    product = Int8Product([lin1], torch.float32, InputRange(-5.0, 24.0), neurons)
+    product = Int8Product([lin1], torch.float32, InputRange(-5.0, 24.0), neurons, LARGEST)
     rounded = product.activated(x, activation)
     assert rounded.shape == (1024, 4)
-    sums = Int8Product([lin2], torch.float32, neurons)(rounded)
+    sums = Int8Product([lin2], torch.float32, neurons, largest=LARGEST)(rounded)
     error = (sums - {"gelu": F.gelu, "relu": F.relu}[activation](x)).abs()
     assert error.max() < 0.1 + bend
     assert error[(x % 8 > 3) & (x % 8 < 5)].max() < 0.1  # away from where copies meet

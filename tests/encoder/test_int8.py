@@ -9,13 +9,14 @@ from thinc.api import Adam
 from torch import nn
 
 from spacy_distil.encoder.calibration import InputRange
-from spacy_distil.encoder.int8 import Int8Product, has_int8_products
+from spacy_distil.encoder.int8 import LARGEST_OF_PAIRS, Int8Product, largest_weight
 from spacy_distil.encoder.model import get_shim
 from spacy_distil.encoder.precision import resolve_precision
 from spacy_distil.encoder.storage import dequantize_rows, quantize_rows
 from spacy_distil.errors import EncoderError
 
-runs_here = pytest.mark.skipif(not has_int8_products(), reason="no int8 products on this processor")
+LARGEST = largest_weight() or 0
+runs_here = pytest.mark.skipif(not LARGEST, reason="no int8 products on this processor")
 TEXTS = ["the film", "a film was good and the staff were kind", "", "bad", "the room was not good " * 9]
 
 
@@ -32,7 +33,7 @@ def x() -> torch.Tensor:
 
 def rounded_product(x: torch.Tensor, layers: list[nn.Linear]) -> torch.Tensor:
     """x W^T + b for an x that is rounded already."""
-    weight = dequantize_rows(*quantize_rows(torch.cat([layer.weight for layer in layers])))
+    weight = dequantize_rows(*quantize_rows(torch.cat([layer.weight for layer in layers]), LARGEST))
     return F.linear(x, weight, torch.cat([layer.bias for layer in layers])).detach()
 
 
@@ -50,7 +51,7 @@ def test_a_range_rounds_to_the_nearest_of_256_and_cuts_off_what_is_beyond():
 @runs_here
 def test_static_products_are_those_of_the_rounded_numbers(layers, x):
     inputs = InputRange(x.min().item(), x.max().item())
-    product = Int8Product(layers, torch.float32, inputs)
+    product = Int8Product(layers, torch.float32, inputs, largest=LARGEST)
     expected = rounded_product(rounded(x, inputs), layers)
     torch.testing.assert_close(product(x), expected, rtol=1e-5, atol=1e-4)
     torch.testing.assert_close(product.activated(x, "gelu"), F.gelu(expected), rtol=1e-4, atol=1e-4)
@@ -62,23 +63,35 @@ def test_static_products_are_those_of_the_rounded_numbers(layers, x):
 
 
 @runs_here
+@pytest.mark.parametrize("largest", sorted({LARGEST, LARGEST_OF_PAIRS}))
+def test_the_largest_sums_are_whole(largest):
+    """Without VNNI products with larger weights are cut off in 16 bits."""
+    layer = nn.Linear(384, 8)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([1.0, -1.0]).repeat(4)[:, None].expand(8, 384))
+    x = torch.ones(3, 384)
+    for inputs in (InputRange(0.0, 1.0), None):
+        torch.testing.assert_close(Int8Product([layer], torch.float32, inputs, largest=largest)(x), layer(x))
+
+
+@runs_here
 @pytest.mark.parametrize("activation", ["gelu", "relu"])
 def test_neurons_come_rounded_and_go_on_so(layers, x, activation):
     neurons = InputRange(-0.2, 12.0)
-    product = Int8Product(layers, torch.float32, InputRange(-30.0, 30.0), neurons)
-    plain = Int8Product(layers, torch.float32, InputRange(-30.0, 30.0)).activated(x, activation)
+    product = Int8Product(layers, torch.float32, InputRange(-30.0, 30.0), neurons, LARGEST)
+    plain = Int8Product(layers, torch.float32, InputRange(-30.0, 30.0), largest=LARGEST).activated(x, activation)
     result = product.activated(x, activation)
     assert result.dtype == torch.uint8
     steps = result.int() - neurons.round(plain).int()
     assert steps.abs().max() <= 1  # where the two round a half differently
     assert steps.eq(0).float().mean() > 0.98
-    after = Int8Product([nn.Linear(24, 24)], torch.float32, neurons)
+    after = Int8Product([nn.Linear(24, 24)], torch.float32, neurons, largest=LARGEST)
     torch.testing.assert_close(after(neurons.round(plain)), after(plain))
 
 
 @runs_here
 def test_dynamic_products_round_each_row_by_itself(layers, x):
-    product = Int8Product(layers, torch.float32)
+    product = Int8Product(layers, torch.float32, largest=LARGEST)
     x[3] = 0.0
     low, high = x.amin(1, keepdim=True), x.amax(1, keepdim=True)
     step = ((high - low) / 255).clamp(min=1e-12)
@@ -150,13 +163,13 @@ def test_what_has_learnt_is_rounded_no_more(make_encoder, make_doc):
 def test_int8_is_for_processors_that_have_it(monkeypatch):
     with pytest.raises(EncoderError, match=r'"int8" is for processors\. On a GPU use "auto"'):
         resolve_precision("int8", torch.device("cuda"))
-    monkeypatch.setattr("spacy_distil.encoder.precision.has_int8_products", lambda: False)
-    with pytest.raises(EncoderError, match='"int8" needs an x86 processor with VNNI or AMX'):
+    monkeypatch.setattr("spacy_distil.encoder.precision.largest_weight", lambda: None)
+    with pytest.raises(EncoderError, match='"int8" needs an x86 processor'):
         resolve_precision("int8", torch.device("cpu"))
 
 
 def test_a_torch_without_the_operators_is_seen(monkeypatch):
-    has_int8_products.cache_clear()
+    largest_weight.cache_clear()
     monkeypatch.setattr(torch.ops, "onednn", object())
-    assert not has_int8_products()
-    has_int8_products.cache_clear()
+    assert largest_weight() is None
+    largest_weight.cache_clear()

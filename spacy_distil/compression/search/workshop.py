@@ -51,7 +51,7 @@ from spacy_distil.corpora.text import TextCorpus
 from spacy_distil.distillation.settings import BLOCK as DISTILLATION
 from spacy_distil.distillation.teacher import Teacher, load_teacher
 from spacy_distil.drafts import new_file, new_folder, write_json
-from spacy_distil.encoder.int8 import has_int8_products
+from spacy_distil.encoder.int8 import largest_weight
 from spacy_distil.encoder.precision import resolve_precision
 from spacy_distil.encoder.shim import to_checkpoint
 from spacy_distil.evaluation.sources import texts_with_questions
@@ -342,7 +342,7 @@ def choose_precisions(settings: Settings) -> list[str]:
     """RAISES: EncoderError for int8 where it does not run."""
     device = get_torch_default_device()
     if settings.precisions is None:
-        return ["auto", "int8" if device.type == "cpu" and has_int8_products() else "bfloat16"]
+        return ["auto", "int8" if device.type == "cpu" and largest_weight() is not None else "bfloat16"]
     if "int8" in settings.precisions:
         resolve_precision("int8", device)
     return list(settings.precisions)
