@@ -27,10 +27,10 @@ def quantize_cli(
     force: Annotated[bool, Opt("--force", "-F", help="Overwrite the folder, if it is there")] = False,
 ) -> None:
     """
-    Round the weights of a pipeline's encoder, embeddings too, and let its matrix products run in int8, on x86 processors. With a
-    corpus the ranges of their inputs are calibrated, which is the fastest; without one each word piece is measured as it comes,
-    unless the pipeline is calibrated already. Nothing is trained, and what comes out does not learn: keep the pipeline from
-    which it was made. --precision bfloat16 halves the file and changes nothing else.
+    Round the weights of a pipeline's encoder, embeddings too, and let its matrix products run in int8, on x86 processors. With
+    a corpus the ranges of their inputs are calibrated, which is the fastest; without one each word piece is measured as it
+    comes, unless the pipeline is calibrated already. Nothing is trained, and what comes out does not learn: keep the pipeline
+    from which it was made. --precision bfloat16 halves the file and changes nothing else.
 
     python -m spacy distil quantize training/student/model-best quantized corpus/train.spacy
     """
