@@ -393,8 +393,9 @@ def test_it_survives_disk_bytes_and_copies(distilbert_folder: Path, tmp_path: Pa
 def test_a_saved_pipeline_searches_as_its_config_says(distilbert_folder: Path, tmp_path: Path) -> None:
     nlp, _ = build(distilbert_folder, beams=2)
     nlp.to_disk(tmp_path)
-    loaded = spacy.load(tmp_path, config={"components": {"distilbert_seq2seq": {"beams": 1, "max_length": 4}}})
-    assert loaded.get_pipe("distilbert_seq2seq").search == Search(beams=1, max_length=4)
+    changed = {"beams": 3, "max_length": 4, "early_stopping": "never"}
+    loaded = spacy.load(tmp_path, config={"components": {"distilbert_seq2seq": changed}})
+    assert loaded.get_pipe("distilbert_seq2seq").search == Search(**changed)
 
 
 @pytest.mark.parametrize("damage", ["cut", "gone", "other"])

@@ -16,7 +16,7 @@ from spacy_distil.pipeline.generation.component import Seq2Seq
 from spacy_distil.pipeline.generation.loss import smoothed_cross_entropy
 from spacy_distil.pipeline.generation.model import get_decoder, get_encoder, shared_words
 from spacy_distil.pipeline.generation.module import Decoder
-from spacy_distil.pipeline.generation.search import Rules, Search, find_texts
+from spacy_distil.pipeline.generation.search import Rules, Search, Stopping, find_texts
 from spacy_distil.pipeline.generation.sources import Pairs, Sources
 from spacy_distil.pipeline.generation.writing import batches, write
 from tests.pipeline.generation import assert_torch_gradients, build, examples
@@ -112,25 +112,32 @@ def test_logits_equal_transformers(pipe: Seq2Seq, reference: EncoderDecoderModel
     assert start == len(logits)
 
 
+@pytest.mark.parametrize("early_stopping", [False, True, "never"])
 @pytest.mark.parametrize("no_repeat", [0, 2])
 @pytest.mark.parametrize(("n_beams", "length_penalty"), [(1, 1.0), (2, 0.0), (4, 1.0), (4, 2.0)])
 def test_texts_equal_those_of_transformers_generate(
-    pipe: Seq2Seq, reference: EncoderDecoderModel, n_beams: int, length_penalty: float, no_repeat: int
+    pipe: Seq2Seq,
+    reference: EncoderDecoderModel,
+    n_beams: int,
+    length_penalty: float,
+    no_repeat: int,
+    early_stopping: Stopping,
 ) -> None:
-    theirs = reference.generate(
-        **padded(pipe),
-        num_beams=n_beams,
-        length_penalty=length_penalty,
-        no_repeat_ngram_size=no_repeat,
-        max_length=16,
-        early_stopping="never" if n_beams > 1 else False,
-        do_sample=False,
-    )
-    found = find(pipe, Search(n_beams, length_penalty, no_repeat), limit=15)
+    """Source by source: `generate` goes on with a text as long as any other of its batch goes on."""
+    found = find(pipe, Search(n_beams, length_penalty, no_repeat, early_stopping=early_stopping), limit=15)
     end = pipe.vocabulary.sep_id
     expected = []
-    for row in theirs[:, 1:].tolist():
-        text = row[: row.index(end)] if end in row else row
+    for source in SOURCES:
+        (row,) = reference.generate(
+            input_ids=torch.tensor([[pipe.source_tokenizer.cls_id, *source, pipe.source_tokenizer.sep_id]]),
+            num_beams=n_beams,
+            length_penalty=length_penalty,
+            no_repeat_ngram_size=no_repeat,
+            max_length=16,
+            early_stopping=early_stopping if n_beams > 1 else False,
+            do_sample=False,
+        ).tolist()
+        text = row[1 : row.index(end)] if end in row else row[1:]
         expected.append([piece for piece in text if piece != 0])
     assert found == expected
     assert any(found)

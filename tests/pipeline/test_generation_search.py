@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from spacy_distil.errors import ComponentError
-from spacy_distil.pipeline.generation.search import MARGIN, Rules, Search, find_texts, top
+from spacy_distil.pipeline.generation.search import MARGIN, Rules, Search, Stopping, find_texts, top
 
 START, END = 0, 1
 Text = tuple[int, ...]
@@ -61,8 +61,13 @@ def likeliest(table: Table, source: int, limit: int, length_penalty: float) -> T
     return max(texts, key=lambda text: log_probability(table, source, text) / len(text) ** length_penalty)
 
 
-def search_slowly(table: Table, source: int, limit: int, n_beams: int, length_penalty: float, no_repeat: int) -> Text:
-    """Beam search up to the limit, without a way to stop earlier."""
+def search_slowly(table: Table, source: int, limit: int, search: Search) -> Text:
+    """Beam search as it is defined: up to the limit, where it never stops early."""
+    n_beams, no_repeat = search.beams, search.no_repeat
+
+    def score(text: Text) -> float:
+        return log_probability(table, source, text) / len(text) ** search.length_penalty
+
     beams: list[Text] = [()]
     finished: list[Text] = []
     for length in range(1, limit + 1):
@@ -72,7 +77,12 @@ def search_slowly(table: Table, source: int, limit: int, n_beams: int, length_pe
         ranked = sorted(continuations, key=lambda text: log_probability(table, source, text), reverse=True)
         finished += [text for text in ranked[:n_beams] if text[-1] == END or length == limit]
         beams = [text for text in ranked[: 2 * n_beams] if text[-1] != END][:n_beams]
-    return max(finished, key=lambda text: log_probability(table, source, text) / len(text) ** length_penalty)
+        finished = sorted(finished, key=score, reverse=True)[:n_beams]
+        if search.early_stopping == "never" or len(finished) < n_beams:
+            continue
+        if search.early_stopping or not beams or score(beams[0]) <= score(finished[-1]):
+            break
+    return max(finished, key=score)
 
 
 def without_end(text: Text) -> list[int]:
@@ -82,23 +92,26 @@ def without_end(text: Text) -> list[int]:
 @pytest.mark.parametrize("length_penalty", [-0.5, 0.0, 1.0, 2.0])
 def test_a_beam_as_wide_as_all_texts_finds_the_likeliest(length_penalty: float) -> None:
     table = Table(3, 81, 5)
-    found = find_texts(table, [4, 3, 4], Rules(START, END, (START,)), Search(beams=81, length_penalty=length_penalty))
+    search = Search(beams=81, length_penalty=length_penalty, early_stopping="never")
+    found = find_texts(table, [4, 3, 4], Rules(START, END, (START,)), search)
     assert found == [
         without_end(likeliest(table, source, limit, length_penalty)) for source, limit in enumerate([4, 3, 4])
     ]
 
 
+@pytest.mark.parametrize("early_stopping", [False, True, "never"])
 @pytest.mark.parametrize("no_repeat", [0, 1, 2, 3])
 @pytest.mark.parametrize("length_penalty", [-0.5, 0.0, 0.7, 1.5])
 @pytest.mark.parametrize("n_beams", [2, 3, 5])
-def test_beam_search_equals_its_definition(n_beams: int, length_penalty: float, no_repeat: int) -> None:
+def test_beam_search_equals_its_definition(
+    n_beams: int, length_penalty: float, no_repeat: int, early_stopping: Stopping
+) -> None:
     limits = [6, 1, 4, 6, 5, 6, 2, 6]
     table = Table(len(limits), n_beams, 12, favour_end=1.0)
     rules = Rules(START, END, (START,), no_repeat)
-    found = find_texts(table, limits, rules, Search(beams=n_beams, length_penalty=length_penalty, no_repeat=no_repeat))
-    slowly = [
-        search_slowly(table, source, limit, n_beams, length_penalty, no_repeat) for source, limit in enumerate(limits)
-    ]
+    search = Search(n_beams, length_penalty, no_repeat, early_stopping=early_stopping)
+    found = find_texts(table, limits, rules, search)
+    slowly = [search_slowly(table, source, limit, search) for source, limit in enumerate(limits)]
     assert found == [without_end(text) for text in slowly]
     assert len(set(map(len, found))) > 1
 
@@ -141,10 +154,13 @@ def test_where_everything_is_forbidden_the_text_ends(n_beams: int) -> None:
     assert sorted(found) == [2, 3]
 
 
-def test_a_search_stops_once_nothing_can_become_better() -> None:
-    table = Table(2, 3, 9, favour_end=20.0)
-    assert find_texts(table, [50, 50], Rules(START, END, (START,)), Search(beams=3)) == [[], []]
-    assert table.n_steps < 50
+def test_a_search_stops_the_earlier_the_less_could_still_become_better() -> None:
+    n_steps = []
+    for early_stopping in (True, False, "never"):
+        table = Table(2, 3, 9, favour_end=4.0)
+        find_texts(table, [50, 50], Rules(START, END, (START,)), Search(beams=3, early_stopping=early_stopping))
+        n_steps.append(table.n_steps)
+    assert n_steps[0] < n_steps[1] < n_steps[2] < 50
 
 
 @pytest.mark.parametrize(("rows", "size", "k"), [(3, 1000, 8), (2, 64, 8), (1, 30522, 10), (4, 8000, 1), (2, 5, 5)])
@@ -163,9 +179,10 @@ def test_top_is_topk(rows: int, size: int, k: int) -> None:
         ({"no_repeat": -1}, "-1"),
         ({"max_length": 0}, "max_length = 0"),
         ({"max_ratio": -1.0}, "-1"),
+        ({"early_stopping": "always"}, "early_stopping = 'always'"),
     ],
 )
-def test_settings_that_can_not_be_are_an_error(settings: dict[str, float], named: str) -> None:
+def test_settings_that_can_not_be_are_an_error(settings: dict[str, float | str], named: str) -> None:
     with pytest.raises(ComponentError, match=named):
         Search(**settings)  # type: ignore[arg-type]
 

@@ -33,7 +33,7 @@ from spacy_distil.pipeline.generation.loss import smoothed_cross_entropy
 from spacy_distil.pipeline.generation.model import get_decoder, get_encoder, initialize
 from spacy_distil.pipeline.generation.parts import cut_sentences, cut_whole
 from spacy_distil.pipeline.generation.scores import score_texts
-from spacy_distil.pipeline.generation.search import Search
+from spacy_distil.pipeline.generation.search import Search, Stopping
 from spacy_distil.pipeline.generation.sources import Pairs, Sources
 from spacy_distil.pipeline.generation.vocabulary import decode, encode, size_of
 from spacy_distil.pipeline.generation.writing import write
@@ -66,6 +66,7 @@ DEFAULT_MODEL = Config().from_str(default_model_config)["model"]
         "no_repeat_ngrams": 0,
         "max_length": 256,
         "max_ratio": 2.0,
+        "early_stopping": False,
         "label_smoothing": 0.1,
         "scorer": {"@scorers": "spacy-distil.generation_scorer.v1"},
     },
@@ -81,6 +82,7 @@ def make_seq2seq(
     no_repeat_ngrams: int,
     max_length: int,
     max_ratio: float | None,
+    early_stopping: Stopping,
     label_smoothing: float,
     scorer: Callable | None,
 ) -> Seq2Seq:
@@ -90,12 +92,12 @@ def make_seq2seq(
     target: `translation` learns from `doc._.translations`, is scored by BLEU and chrF, and sets `doc._.translation`; `summary`
         learns from `doc._.summaries`, is scored by ROUGE, and sets `doc._.abstract`. Give the scores of a summary their weight
         in `[training.score_weights]`.
-    beams, length_penalty, max_length, max_ratio: see `search.Search`. 1 beam is a greedy search.
+    beams, length_penalty, max_length, max_ratio, early_stopping: see `search.Search`. 1 beam is a greedy search.
     no_repeat_ngrams: no sequence of so many pieces is written twice; 0 for no such rule.
     label_smoothing: the share of the truth that is spread evenly over all pieces, in training.
     scorer: the scoring method.
     """
-    search = Search(beams, length_penalty, no_repeat_ngrams, max_length, max_ratio)
+    search = Search(beams, length_penalty, no_repeat_ngrams, max_length, max_ratio, early_stopping)
     return Seq2Seq(nlp.vocab, model, name, target=target, search=search, label_smoothing=label_smoothing, scorer=scorer)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -15,6 +15,8 @@ SHRINK = 0.75  # the share of sources still being written below which the others
 MARGIN = 10  # pieces that a text may have beyond `max_ratio`
 ROWS = 64  # of logits, whose probabilities are computed while they are in the cache of a processor
 CHUNK = 64  # logits of which the largest stands for all, where the best are looked for
+
+Stopping = bool | Literal["never"]
 
 
 class Writer(Protocol):
@@ -60,6 +62,9 @@ class Search:
     no_repeat: see `Rules`.
     max_length: the most pieces of a text, the end included; the decoder's own limit holds as well.
     max_ratio: the most pieces of a text for each piece of its source, and `MARGIN` beyond; None for no such limit.
+    early_stopping: when a beam search ends, once as many texts are finished as there are beams: at once (True); when none on
+        the beam is better than the worst of them, were it to end here (False); when none could become better than the best
+        of them, however long it grew ("never"). As in transformers' `generate`.
     """
 
     beams: int = 4
@@ -67,6 +72,7 @@ class Search:
     no_repeat: int = 0
     max_length: int = 256
     max_ratio: float | None = 2.0
+    early_stopping: Stopping = False
 
     def __post_init__(self) -> None:
         for name, value, least in (
@@ -77,6 +83,10 @@ class Search:
         ):
             if value < least:
                 raise ComponentError(f"{name} = {value} has to be at least {least}.")
+        if self.early_stopping not in (True, False, "never"):
+            raise ComponentError(
+                f'early_stopping = {self.early_stopping!r} is not known. Known are true, false and "never".'
+            )
 
     def limits(self, source_lengths: Sequence[int], longest: int) -> list[int]:
         """The most pieces of each text, the end included.
@@ -98,7 +108,7 @@ def find_texts(writer: Writer, limits: Sequence[int], rules: Rules, search: Sear
     """
     if search.beams == 1:
         return find_greedily(writer, limits, rules)
-    return find_by_beams(writer, limits, rules, n_beams=search.beams, length_penalty=search.length_penalty)
+    return find_by_beams(writer, limits, rules, search)
 
 
 @torch.inference_mode()
@@ -132,19 +142,16 @@ def find_greedily(writer: Writer, limits: Sequence[int], rules: Rules) -> list[l
 
 
 @torch.inference_mode()
-def find_by_beams(
-    writer: Writer, limits: Sequence[int], rules: Rules, *, n_beams: int, length_penalty: float
-) -> list[list[int]]:
-    """The best text of a beam search that runs until nothing on the beam can become better than what is finished.
+def find_by_beams(writer: Writer, limits: Sequence[int], rules: Rules, search: Search) -> list[list[int]]:
+    """The best text of a beam search, as transformers' `generate` finds it for each source by itself.
 
-    At each step the best continuations of a source's beams are ranked. Of the first `n_beams` those that end are finished
-    texts; the first `n_beams` that do not end stay on the beam. This is what transformers' `generate` does with
-    `early_stopping = "never"`.
+    At each step the best continuations of a source's beams are ranked. Of the first `search.beams` those that end are finished
+    texts, of which as many best stay; the first that do not end stay on the beam.
     """
-    n_sources = len(limits)
+    n_sources, n_beams = len(limits), search.beams
     texts: list[list[int]] = [[] for _ in limits]
     sources, most = torch.arange(n_sources), torch.tensor(limits)
-    best = torch.full((n_sources,), float("-inf"))
+    finished = torch.full((n_sources, n_beams), float("-inf"))
     running = torch.ones(n_sources, dtype=torch.bool)
     scores = torch.full((n_sources, n_beams), float("-inf"))
     scores[:, 0] = 0.0  # all beams are alike at first: one of them counts
@@ -154,30 +161,45 @@ def find_by_beams(
         logits = writer.step(ids)
         totals, parents, pieces = _rank(logits, scores, written.flatten(0, 1), rules)
         ends = (pieces == rules.end) | (most == length)[:, None]
-        finished = (totals[:, :n_beams] / length**length_penalty).masked_fill(~ends[:, :n_beams], float("-inf"))
-        top, rank = finished.max(dim=1)
-        for i in (running & (top > best)).nonzero()[:, 0].tolist():
-            best[i], piece = top[i], int(pieces[i, rank[i]])
+        ending = (totals[:, :n_beams] / length**search.length_penalty).masked_fill(~ends[:, :n_beams], float("-inf"))
+        top, rank = ending.max(dim=1)
+        for i in (running & (top > finished[:, 0])).nonzero()[:, 0].tolist():
+            piece = int(pieces[i, rank[i]])
             text = written[i, parents[i, rank[i]]].tolist()
             texts[sources[i]] = text if piece == rules.end else [*text, piece]
+        finished = torch.cat([finished, ending], dim=1).topk(n_beams, dim=1).values
         scores, chosen = totals.masked_fill(ends, float("-inf")).topk(n_beams, dim=1)
         parents, pieces = parents.gather(1, chosen), pieces.gather(1, chosen)
-        # A longer text divides its score by more, which lets it rise; with a negative penalty the next step is the best.
-        divisor = (most if length_penalty > 0 else torch.full_like(most, length + 1)) ** length_penalty
-        running = running & (most > length) & (scores[:, 0] / divisor > best)
+        running = running & (most > length) & _may_go_on(scores[:, 0], finished, length, most, search)
         n_running = int(running.sum())
         if not n_running:
             break
         if n_running <= SHRINK * len(running):
             kept = running.nonzero()[:, 0]
             writer.keep(kept)
-            sources, most, best, running = (t[kept] for t in (sources, most, best, running))
+            sources, most, finished, running = (t[kept] for t in (sources, most, finished, running))
             scores, parents, pieces, written = (t[kept] for t in (scores, parents, pieces, written))
         written = written.gather(1, parents[:, :, None].expand(-1, -1, length - 1))
         written = torch.cat([written, pieces[:, :, None]], dim=2)
         writer.reorder((parents + n_beams * torch.arange(len(parents))[:, None]).flatten())
         ids = pieces.flatten()
     return texts
+
+
+def _may_go_on(scores: Tensor, finished: Tensor, length: int, most: Tensor, search: Search) -> Tensor:
+    """Whether a search goes on from the best text on each source's beam; see `Search.early_stopping`.
+
+    scores: (sources,) its log-probability, of `length` pieces; most: (sources,) pieces that it may have.
+    finished: (sources, beams) the scores of what is finished, the best first.
+    """
+    best, worst = finished[:, 0], finished[:, -1]
+    if search.early_stopping is True:
+        return worst.isinf()
+    if search.early_stopping is False:
+        return scores / length**search.length_penalty > worst
+    # A longer text divides its score by more, which lets it rise; with a negative penalty the next step is the best.
+    longest = most if search.length_penalty > 0 else torch.full_like(most, length + 1)
+    return scores / longest**search.length_penalty > best
 
 
 def _rank(logits: Tensor, scores: Tensor, written: Tensor, rules: Rules) -> tuple[Tensor, Tensor, Tensor]:
