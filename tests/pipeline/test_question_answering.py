@@ -472,6 +472,16 @@ def test_questions_on_a_doc_are_answered_in_the_pipeline(nlp: Language, pipe: Qu
     assert again._.answers == docs[0]._.answers
 
 
+@pytest.mark.parametrize("questions", [7, [7], [None], [{"query": "Where?"}], [{"question": 7}]])
+def test_what_are_no_questions_on_a_doc_is_an_error(nlp: Language, questions: Any) -> None:
+    doc = nlp.make_doc("The film in London")
+    doc._.questions = questions
+    with pytest.raises(
+        ComponentError, match=r"(are no questions: give a list of texts|7 is no question: ask with a text)"
+    ):
+        nlp(doc)
+
+
 def test_answers_come_back_from_other_processes(nlp: Language) -> None:
     here = [doc._.answers for doc in nlp.pipe(ask_docs(nlp))]
     there = [doc._.answers for doc in nlp.pipe(ask_docs(nlp), n_process=2)]

@@ -92,8 +92,17 @@ def read_questions(questions: Iterable[str | Iterable[str]]) -> tuple[list[list[
 
 
 def texts_of(questions: str | Sequence[str | dict[str, Any]] | None) -> list[str]:
-    """The questions that stand on a Doc: as texts, or as a corpus has them."""
-    return [question if isinstance(question, str) else question["question"] for question in as_list(questions)]
+    """The questions that stand on a Doc: as texts, or as a corpus has them.
+
+    RAISES: ComponentError for something else.
+    """
+    try:
+        return [question if isinstance(question, str) else question["question"] for question in as_list(questions)]
+    except (KeyError, TypeError) as error:
+        raise ComponentError(
+            f"{questions!r:.80} in doc._.questions are no questions: give a list of texts, such as ['Where?'], or of what a "
+            'corpus has, such as [{"question": "Where?"}].'
+        ) from error
 
 
 def is_answered(doc: Doc, questions: Sequence[Question]) -> bool:
