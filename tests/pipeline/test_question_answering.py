@@ -215,6 +215,28 @@ def test_other_bad_arguments_are_errors(pipe, nlp):
         QuestionAnswering(nlp.vocab, pipe.model.get_ref("encoder"))
 
 
+def test_windows_longer_than_the_encoder_takes_are_refused_but_for_the_default(distilbert_folder: Path) -> None:
+    for max_length in (64, 384):
+        assert make_nlp(distilbert_folder, max_length=max_length).get_pipe("distilbert_qa").window_length == 64
+    with pytest.raises(
+        ComponentError,
+        match=r"max_length = 65 of the component 'distilbert_qa' is more than its .* positions, 64: set it to at most 64",
+    ):
+        make_nlp(distilbert_folder, max_length=65)
+
+
+def test_a_component_that_was_saved_with_such_windows_loads_with_a_warning(nlp: Language, tmp_path: Path) -> None:
+    nlp.to_disk(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        spacy.load(tmp_path)
+    with pytest.warns(
+        UserWarning, match="max_length = 65 of the component 'distilbert_qa' is more than its encoder has"
+    ):
+        loaded = spacy.load(tmp_path, config={"components.distilbert_qa.max_length": 65})
+    assert loaded.get_pipe("distilbert_qa").window_length == 64
+
+
 # Who is asked
 
 

@@ -48,6 +48,7 @@ from spacy_distil.pipeline.question_answering.windows import Windows, make_windo
 from spacy_distil.pipeline.references import as_list, check_references, register_references
 
 INITIAL_SAMPLE = 100  # examples that are looked at before training
+DEFAULT_MAX_LENGTH = 384  # stands for all positions of an encoder that has fewer
 
 default_model_config = """
 [model]
@@ -65,7 +66,7 @@ DEFAULT_MODEL = Config().from_str(default_model_config)["model"]
     assigns=[f"doc._.{ASK}", f"doc._.{ANSWERS}"],
     default_config={
         "model": DEFAULT_MODEL,
-        "max_length": 384,
+        "max_length": DEFAULT_MAX_LENGTH,
         "stride": 128,
         "max_answer_length": 30,
         "no_answer_threshold": None,
@@ -86,7 +87,8 @@ def make_question_answering(
     """Make the component.
 
     model: of the architecture `spacy-distil.QuestionAnswering.v1`.
-    max_length: the most word pieces of a window, question and passage together; at most what the encoder takes.
+    max_length: the most word pieces of a window, question and passage together. No more than the encoder has positions, which
+        is what the default means where they are fewer.
     stride: the pieces that neighbouring windows of a long passage share.
     max_answer_length: in word pieces.
     no_answer_threshold: a question has no answer where the logits of `[CLS]` exceed those of the best span by more than this,
@@ -114,7 +116,7 @@ class QuestionAnswering(TrainablePipe):
         model: Model[Sequences, Floats2d],
         name: str = "distilbert_qa",
         *,
-        max_length: int = 384,
+        max_length: int = DEFAULT_MAX_LENGTH,
         stride: int = 128,
         max_answer_length: int = 30,
         no_answer_threshold: float | None = None,
@@ -160,8 +162,17 @@ class QuestionAnswering(TrainablePipe):
 
     @property
     def window_length(self) -> int:
-        """`max_length`, or less where the encoder takes less."""
+        """`max_length`, or the encoder's own limit."""
         return min(self.max_length, self.tokenizer.max_length)
+
+    def _length_complaint(self) -> str | None:
+        limit = self.tokenizer.max_length
+        if self.max_length <= limit or self.max_length == DEFAULT_MAX_LENGTH:
+            return None
+        return (
+            f"max_length = {self.max_length} of the component '{self.name}' is more than its encoder has positions, {limit}: "
+            f"set it to at most {limit}. Longer passages are read in windows of at most so many pieces."
+        )
 
     # Prediction
 
@@ -278,12 +289,15 @@ class QuestionAnswering(TrainablePipe):
     def initialize(self, get_examples: Callable[[], Iterable[Example]], *, nlp: Language | None = None) -> None:
         """Load the encoder's checkpoint, unless it has weights already.
 
-        RAISES: ComponentError where no example has a question whose answers are known, and no teacher knows them.
+        RAISES: ComponentError where no example has a question whose answers are known, and no teacher knows them, and where
+            `max_length` is more than the encoder takes.
         """
         validate_get_examples(get_examples, "QuestionAnswering.initialize")
         what = "a question with `answers` in `doc._.questions`"
         check_references(self.name, what, has_answers, get_examples, nlp)
         self.model.initialize()
+        if complaint := self._length_complaint():
+            raise ComponentError(complaint)
         questions = [q for row in self.find_questions(list(islice(get_examples(), INITIAL_SAMPLE))) for q in row]
         if self.no_answer_threshold is None and any(not question.answers for question in questions):
             warnings.warn(
@@ -334,4 +348,6 @@ class QuestionAnswering(TrainablePipe):
             "head": lambda p: self.model.get_ref("output_layer").from_disk(p),
         }
         util.from_disk(path, readers, exclude)
+        if self.shim.has_weights and (complaint := self._length_complaint()):
+            warnings.warn(complaint, stacklevel=2)  # what was saved before that was an error still loads
         return self
