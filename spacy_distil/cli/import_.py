@@ -34,7 +34,7 @@ def import_cli(
     python -m spacy distil import distilbert-base-uncased-finetuned-sst-2-english sentiment --name sentiment
     """
     from spacy_distil.drafts import new_folder
-    from spacy_distil.errors import CheckpointError, EncoderError
+    from spacy_distil.errors import CheckpointError, ComponentError, EncoderError
     from spacy_distil.hub.importing import import_model
 
     check_free(output, force)
@@ -49,7 +49,7 @@ def import_cli(
                 labels=None if labels is None else [label.strip() for label in labels.split(",")],
                 precision=precision,  # type: ignore[arg-type]
             )
-        except (CheckpointError, EncoderError) as error:
+        except (CheckpointError, ComponentError, EncoderError) as error:
             msg.fail(f"Can't import {name}", str(error), exits=1)
     for warning in caught:
         if warning.category is UserWarning:

@@ -111,6 +111,9 @@ def test_what_is_wrong_is_said_and_nothing_is_written(save_head, tmp_path):
     says(result, "DistilBertForMultipleChoice", "Supported are")
     result = run("import", tmp_path / "nowhere", tmp_path / "out")
     says(result, "There is no folder")
+    result = run("import", save_head("distilbert", "TokenClassification", labels=["O"]), tmp_path / "out")
+    assert isinstance(result.exception, SystemExit)
+    says(result, "'entity_tagger' has no entities to learn")
     assert not list(tmp_path.iterdir())
 
 
