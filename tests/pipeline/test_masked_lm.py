@@ -250,6 +250,8 @@ def test_what_can_not_be_is_an_error(pipe):
     without = pipe.tokenizer.special_tokens | {"mask_token": "<mask>"}
     with pytest.raises(ComponentError, match="lacks its mask, '<mask>'"):
         mask_id(type(pipe.tokenizer)(pipe.tokenizer.tokenizer, 64, without))
+    with pytest.raises(ComponentError, match=r"'The \[MASK\]' is one text, .* give a list of texts"):
+        pipe.fill("The [MASK]")
 
 
 def test_analyze_pipes_says_what_it_sets(nlp):

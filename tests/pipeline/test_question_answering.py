@@ -202,6 +202,8 @@ def test_a_question_longer_than_half_a_window_is_an_error_that_names_it(nlp):
 def test_other_bad_arguments_are_errors(pipe, nlp):
     with pytest.raises(ComponentError, match="1 Docs and questions for 2"):
         pipe.answer([nlp("a")], ["a?", "b?"])
+    with pytest.raises(ComponentError, match="give a list of Docs"):
+        pipe.answer(nlp("a"), ["a?"])
     with pytest.raises(ComponentError, match="top_k = 0"):
         pipe.answer([nlp("a")], ["a?"], top_k=0)
     for settings, message in [

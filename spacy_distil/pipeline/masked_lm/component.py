@@ -113,7 +113,10 @@ class MaskedLanguageModel(TrainablePipe):
         mask gets an empty list.
 
         top_k: how many for each mask; None: the component's.
+        RAISES: ComponentError for one text in place of several.
         """
+        if isinstance(texts, str):
+            raise ComponentError(f"{texts!r:.80} is one text, and several are filled at once: give a list of texts.")
         top_k = self.top_k if top_k is None else top_k
         return [[mask["fillings"] for mask in masks] for masks in self._fill(list(map(mend, texts)), top_k)]
 

@@ -183,8 +183,11 @@ class QuestionAnswering(TrainablePipe):
         top_k: the most answers to a question.
         RETURNS: for each Doc the answers to its question, best first, or a list of these. A question that the Doc does not
             answer gets an answer without a span.
-        RAISES: ComponentError for a question that is none, that is empty, or too long for a window.
+        RAISES: ComponentError for a question that is none, that is empty, or too long for a window, and for one Doc in place of
+            several.
         """
+        if isinstance(docs, Doc):
+            raise ComponentError("Several Docs are asked at once: give a list of Docs, or ask this one by doc._.ask.")
         docs = list(docs)
         asked, alone = read_questions(questions)
         if len(docs) != len(asked):
