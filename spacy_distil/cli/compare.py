@@ -9,6 +9,7 @@ from spacy.cli._util import Arg, Opt, import_code, setup_gpu
 from wasabi import msg
 
 from spacy_distil.cli import distil
+from spacy_distil.cli.outputs import writing
 
 if TYPE_CHECKING:
     from spacy_distil.evaluation.sources import Source
@@ -60,8 +61,9 @@ def compare_cli(
         for name, table in make_label_tables(comparison, intervals=False).items():
             msg.divider(name)
             print_table(table)
-    for path in write_report(comparison, output, title=title):
-        msg.good(f"Wrote {path}")
+    with writing(output):
+        for path in write_report(comparison, output, title=title):
+            msg.good(f"Wrote {path}")
 
 
 def parse_source(text: str) -> Source:

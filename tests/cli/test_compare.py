@@ -17,7 +17,7 @@ from spacy.training import Example
 from typer.testing import CliRunner
 
 from spacy_distil.cli.compare import parse_source
-from spacy_distil.evaluation import costs, measure
+from spacy_distil.evaluation import costs, measure, report
 
 TEXTS = {"good fine good": 1.0, "bad poor bad": 0.0, "fine and good": 1.0, "poor and bad": 0.0}
 
@@ -225,6 +225,20 @@ def test_output_that_is_a_file_is_an_error_before_any_work(folder: Path, tmp_pat
     code, output = run("nowhere", "nowhere", folder / "test.spacy", "--output", tmp_path / "file")
     assert code == 1
     assert "can't be written" in output
+
+
+def test_full_disk_is_an_error_without_a_traceback(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full_disk(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(report, "_write_all", full_disk)
+    pipelines = folder / "teacher/model-best", folder / "student-1/model-best"
+    code, output = run(*pipelines, folder / "test.spacy", "--output", tmp_path)
+    assert code == 1
+    assert "can't be written" in output
+    assert "No space left on device. Make room" in output
 
 
 def test_names_of_pipelines(tmp_path: Path) -> None:
