@@ -90,7 +90,7 @@ class Rate:
             self._value = self._check(value)
         elif hasattr(value, "__iter__") and not isinstance(value, str | Mapping):
             self._values = iter(value)
-            self._value = self._check(next(self._values))
+            self._value = self._check(next(self._values, None))
         else:
             raise DistillationError(f"{name} = {value!r}: it must be a number, or a schedule of thinc's.")
 
@@ -106,7 +106,9 @@ class Rate:
             self._step += 1
         return self._value
 
-    def _check(self, value: float) -> float:
+    def _check(self, value: Any) -> float:
+        if isinstance(value, bool | str) or not hasattr(value, "__float__"):
+            raise DistillationError(f"{self.name}: its schedule gives {value!r}, and must give numbers.")
         if self._above is not None and not self._above < value < math.inf:
             raise DistillationError(f"{self.name} = {value}: it must be above {self._above:g}, and finite.")
         if not 0 <= value < math.inf:

@@ -66,6 +66,8 @@ gold_weight = 0.0
         ("temperature = -1.0", "temperature = -1"),
         ("temperature = NaN", "temperature = nan"),
         ('temperature = "hot"', "'hot': it must be a number"),
+        ("temperature = []", "temperature: its schedule gives None"),
+        ('temperature = ["hot"]', "temperature: its schedule gives 'hot'"),
         ("soft_weight = -0.5", "soft_weight = -0.5"),
         ("gold_weight = Infinity", "gold_weight = inf"),
         ("soft_weight = 0\ngold_weight = 0", "both 0"),
