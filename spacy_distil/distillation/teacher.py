@@ -199,5 +199,8 @@ def _key(doc: Doc, premise: Array) -> bytes:
 
 def _requirements(teacher: str) -> str:
     meta = Path(teacher) / "meta.json"
-    required = srsly.read_json(meta).get("requirements") if meta.is_file() else None
+    try:
+        required = srsly.read_json(meta).get("requirements")
+    except (OSError, ValueError):  # it is not there, or what is damaged
+        return ""
     return f" (its meta.json names {', '.join(required)})" if required else ""

@@ -29,6 +29,13 @@ def test_no_pipeline_is_an_error(tmp_path):
             load_teacher(str(path))
 
 
+def test_damaged_meta_is_an_error_that_names_the_teacher(teacher_path, tmp_path):
+    damaged = shutil.copytree(teacher_path, tmp_path / "damaged")
+    (damaged / "meta.json").write_text("{")
+    with pytest.raises(TeacherError, match="damaged' can't be loaded"):
+        load_teacher(str(damaged))
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [('factory = "ner"', 'factory = "unheard_of"'), ("spacy.TextCatReduce.v1", "unheard-of.Model.v1")],
