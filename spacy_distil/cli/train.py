@@ -133,8 +133,17 @@ def add_teacher(config: "Config", **settings: Any) -> None:
     initialize["after_init"] = {"@callbacks": CALLBACK}
     config.setdefault(BLOCK, {}).update(settings)
     interpolated = config.interpolate()
-    teachers = Settings.from_block(interpolated[BLOCK]).teachers
-    for name, block in interpolated["components"].items():
+    chosen = Settings.from_block(interpolated[BLOCK])
+    teachers = chosen.teachers
+    components = interpolated.get("components", {})
+    if unknown := [name for name in chosen.components or () if name not in components]:
+        raise DistillationError(
+            f"[{BLOCK}] components has {', '.join(map(repr, unknown))}, which the student has not. It has "
+            f"{', '.join(components)}: correct the name, or leave it out."
+        )
+    for name, block in components.items():
+        if chosen.components is not None and name not in chosen.components:
+            continue  # its labels are the corpus's
         pipes: list[Any] = [nlp.get_pipe(name) for nlp in map(load_teacher, teachers) if name in nlp.component_names]
         if "factory" not in block or not any(map(find_distiller, pipes)):
             continue  # a sourced component brings its labels with it

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 import spacy
 from spacy.cli._util import app
+from spacy.tokens import Span
 from typer.testing import CliRunner, Result
 
 import spacy_distil.cli  # noqa: F401  registers the command, as spaCy's entry point does
 from spacy_distil.distillation.errors import TeacherError
 from spacy_distil.distillation.update import DistillationUpdate
-from tests.distillation.toy import agreement, config, examples
+from tests.distillation.toy import SENTIMENTS, agreement, config, examples, sentences, write_corpus
 
 
 @pytest.fixture
@@ -63,6 +64,26 @@ def test_labels_of_the_config_are_left_alone(student, teacher_path, corpus, tmp_
     )
     result = distil_train(student, teacher_path, corpus, tmp_path / "out")
     assert_refused(result, tmp_path / "out", "'ODD'", "'SOSO'")
+
+
+def test_component_that_is_not_taught_has_the_labels_of_the_corpus(student, teacher_path, corpus, tmp_path):
+    student.write_text(f'{config(heads=("textcat", "ner"), shared=False)}\n[distillation]\ncomponents = ["textcat"]\n')
+    docs = sentences(20, seed=5, annotate="sentiment")
+    for doc in docs:
+        doc.ents = [Span(doc, ent.start, ent.end, "NAME") for ent in doc.ents]
+    write_corpus(tmp_path / "train.spacy", docs)
+    shutil.copy(corpus / "dev.spacy", tmp_path)
+    result = distil_train(student, teacher_path, tmp_path, tmp_path / "out", "--training.max_steps", "2")
+    assert result.exit_code == 0, result.output
+    nlp = spacy.load(tmp_path / "out" / "model-last")
+    assert nlp.get_pipe("ner").labels == ("NAME",)
+    assert set(nlp.get_pipe("textcat").labels) == set(SENTIMENTS)
+
+
+def test_wrong_name_among_the_components_is_refused(student, teacher_path, corpus, tmp_path):
+    student.write_text(student.read_text() + '\n[distillation]\ncomponents = ["nerr"]\n')
+    result = distil_train(student, teacher_path, corpus, tmp_path / "out")
+    assert_refused(result, tmp_path / "out", "'nerr', which the student has not", "textcat_multilabel, ner")
 
 
 def test_options_reach_the_update(student, teacher_path, corpus, tmp_path):
