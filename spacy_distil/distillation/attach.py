@@ -72,7 +72,7 @@ def attach(nlp: Language) -> None:
     teachers = make_teachers(pipelines, taught, settings, hidden)
     update = DistillationUpdate(nlp, teachers, taught, settings, hidden)
     update.block = block
-    forget_teacher(nlp, settings.teachers)
+    forget_teacher(nlp, [*settings.teachers, *(pipeline.path for pipeline in pipelines if pipeline.path is not None)])
     nlp.update = update  # type: ignore[method-assign]
     nlp.evaluate = Evaluation(nlp, {name: pipelines[able[0]] for name, able in taught.items()})  # type: ignore
     logger.info("Learning from the teacher: %s", ", ".join(taught))
@@ -175,17 +175,19 @@ def make_teachers(
     ]
 
 
-def forget_teacher(nlp: Language, teachers: Sequence[str] = ()) -> None:
+def forget_teacher(nlp: Language, teachers: Sequence[str | Path] = ()) -> None:
     """Take the block, the callback and the readers of what the teacher has out of the config, and the path that they name by
     a variable. They have done their work; a saved student must load, and can be trained on, where there is no teacher.
 
     teachers: paths. An encoder or a decoder that started from one of them names no checkpoint afterwards: it has its weights.
     """
     config = nlp.config
+    folders = [Path(teacher).resolve() for teacher in teachers]
     for block in config.get("components", {}).values():
         for model in walk_blocks(block.get("model", {})):
             for field, nothing in (("name", ""), ("decoder", None)):
-                if any(Path(str(model.get(field))).is_relative_to(teacher) for teacher in teachers):
+                start = model.get(field)
+                if start and any(Path(str(start)).resolve().is_relative_to(folder) for folder in folders):
                     model[field] = nothing
     initialize = config.get("initialize", {})
     named: list[Any] = [config.pop(BLOCK, {}).get("teacher")]

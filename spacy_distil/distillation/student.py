@@ -16,6 +16,7 @@ from spacy_distil.distillation.settings import BLOCK, DOCUMENTED
 from spacy_distil.distillation.teacher import load_teacher
 from spacy_distil.encoder.checkpoint import WEIGHTS
 from spacy_distil.encoder.config import choose_layers
+from spacy_distil.languages import make_blank
 from spacy_distil.pipeline.distilbert import DistilBert
 from spacy_distil.pipeline.encoders import encoders_of
 from spacy_distil.pipeline.generation.component import Seq2Seq
@@ -107,9 +108,11 @@ def make_student_config(
     n_decoder_layers: how many layers of its decoder a `distilbert_seq2seq` keeps; None: all.
     lang: the student's language; None: the teacher's.
     RETURNS: complete but for `paths.train` and `paths.dev`.
-    RAISES: TeacherError if the teacher can't be loaded; DistillationError if nothing in it can be distilled, or it has no
-        decoder of so many layers; EncoderError if its encoder has fewer layers than asked for.
+    RAISES: TeacherError if the teacher can't be loaded; DistillationError if nothing in it can be distilled, it has no decoder
+        of so many layers, or spaCy has no such language; EncoderError if its encoder has fewer layers than asked for.
     """
+    if lang is not None:
+        make_blank(lang, DistillationError)
     nlp = load_teacher(teacher)
     taught = [name for name, pipe in nlp.pipeline if find_distiller(pipe) is not None]
     if not taught:

@@ -57,6 +57,16 @@ def test_number_of_layers_and_language_can_be_chosen(encoder_teacher, tmp_path):
     assert config["components"]["distilbert"]["model"]["layers"] == [0, 1, 2]
     with pytest.raises(EncoderError, match="can't keep 5 layers of a teacher that has 4"):
         make_student_config(str(tmp_path / "teacher"), n_layers=5)
+    with pytest.raises(DistillationError, match="no language 'english'"):
+        make_student_config(str(tmp_path / "teacher"), lang="english")
+
+
+def test_another_name_of_the_teachers_folder_leaves_no_trace_either(encoder_teacher, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    student = written("teacher", tmp_path)
+    assert student["components"]["distilbert"]["model"]["name"] == "teacher/distilbert"
+    student["paths"]["teacher"] = str(tmp_path / "teacher")
+    assert init_nlp(student).config["components"]["distilbert"]["model"]["name"] == ""
 
 
 def test_layers_are_spread_evenly_and_distilberts_are_its_own():
