@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ scored = 2000
 sample = 1000
 """
 PRECISIONS = ("auto", "int8", "bfloat16")
-UNITS = {"kb": 1e3, "mb": 1e6, "gb": 1e9}
+UNITS = {"b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9}
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,10 @@ class Limits:
 
     def allow_cost(self, speedup: float, size: float) -> bool:
         return (self.speedup is None or speedup >= self.speedup) and (self.size is None or size <= self.size)
+
+    def miss_by(self, speedup: float, size: float) -> float:
+        """How many times as fast, or as small, a pipeline would have to be; above 1 where it costs too much."""
+        return max((self.speedup or 0.0) / speedup, size / (self.size or math.inf))
 
     def allow_drop(self, drop: float) -> bool:
         return self.max_drop is None or drop <= self.max_drop
@@ -157,11 +162,15 @@ FIELDS = {
 
 
 def parse_size(text: str | float) -> float:
-    """Bytes of `40MB` and the like; a number is bytes already.
+    """Bytes of `40MB` and the like; a number that is no text is bytes already.
 
-    RAISES: CompressionError for what is no size.
+    RAISES: CompressionError for what is no size, and for a text without a unit.
     """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:([kmg]b)|b)?\s*", str(text).lower())
-    if found is None or not float(found[1]) > 0:
+    if isinstance(text, str):
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?b)", text.strip().lower())
+        size = float(found[1]) * UNITS[found[2]] if found else 0.0
+    else:
+        size = float(text)
+    if not 0 < size < math.inf:
         raise CompressionError(f"size = {text!r}: write it as in 40MB, in kB, MB or GB.")
-    return float(found[1]) * UNITS.get(found[2], 1)
+    return size

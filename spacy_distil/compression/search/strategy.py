@@ -92,7 +92,7 @@ def find_shapes(tries: Tries, widths: Mapping[int, Sequence[float]], limits: Lim
         costs = [(cost, shape) for shape in narrowest for cost in tries.measure_shape(shape)]
         known = "".join(
             f" {shape.name} would have {cost.speedup:.2f} times the speed and {cost.disk / 1e6:.1f} MB."
-            for cost, shape in sorted(costs, key=lambda pair: -pair[0].speedup)[:1]
+            for cost, shape in sorted(costs, key=lambda pair: limits.miss_by(pair[0].speedup, pair[0].disk))[:1]
         )
         raise CompressionError(f"No shape is fast or small enough.{known} Ask for less, or for fewer layers.")
     return found

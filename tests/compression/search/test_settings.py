@@ -22,13 +22,17 @@ def test_the_documented_block_has_every_field_with_its_default():
 
 
 @pytest.mark.parametrize(
-    ("text", "size"), [("40MB", 40e6), ("40 mb", 40e6), ("1.5GB", 1.5e9), ("800kB", 8e5), ("1000", 1000), (5e6, 5e6)]
+    ("text", "size"),
+    [("40MB", 40e6), ("40 mb", 40e6), ("1.5GB", 1.5e9), ("800kB", 8e5), ("1000 B", 1000), (5e6, 5e6), (5, 5)],
 )
 def test_sizes(text, size):
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["forty", "40 XB", "-4MB", "0MB", "", "MB"])
+@pytest.mark.parametrize(
+    "text",
+    ["forty", "40", "40M", "40MiB", "40 XB", "4,5MB", "-4MB", "0MB", "", "MB", -4, 0, float("nan"), float("inf")],
+)
 def test_what_is_no_size(text):
     with pytest.raises(CompressionError, match="write it as in 40MB"):
         parse_size(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,7 @@ from spacy_distil.compression.errors import CompressionError
 from spacy_distil.compression.search.settings import Limits, Settings
 from spacy_distil.compression.search.shapes import WIDTHS, Shape
 from spacy_distil.compression.search.strategy import find_widest, search
-from spacy_distil.compression.search.trial import find_best
+from spacy_distil.compression.search.trial import Cost, find_best
 from tests.compression.search.trials import FormulaTries
 
 DEPTHS = [6, 4, 3, 2]
@@ -99,6 +100,28 @@ def test_a_speed_that_no_shape_has_ends_without_training_and_names_the_fastest()
     with pytest.raises(CompressionError, match=r"2-layers-10 would have 45.00 times the speed and 5.5 MB"):
         search(tries, Settings(speedup=1000.0), DEPTHS)
     assert tries.trained == []
+
+
+class SlowInt8(FormulaTries):
+    """In int8 it is smaller and slower."""
+
+    def _cost(self, shape: Shape, int8: bool) -> Cost:
+        cost = super()._cost(shape, int8)
+        return replace(cost, speedup=cost.speedup / 3) if int8 else cost
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ({"speedup": 1000.0}, "30.00 times the speed and 22.0 MB"),
+        ({"size": "1MB"}, "15.00 times the speed and 5.5 MB"),
+        ({"size": "1MB", "speedup": 14.0}, "15.00 times the speed and 5.5 MB"),
+        ({"size": "4MB", "speedup": 1000.0}, "30.00 times the speed and 22.0 MB"),
+    ],
+)
+def test_what_would_be_nearest_is_so_by_what_was_asked_for(limits, words):
+    with pytest.raises(CompressionError, match=f"2-layers-10 would have {words}"):
+        search(SlowInt8(), Settings(**limits), DEPTHS)
 
 
 def test_where_nothing_fast_enough_is_good_enough_it_ends():
