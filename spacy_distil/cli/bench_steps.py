@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from spacy.cli._util import Arg, Opt, import_code, setup_gpu
+from spacy.cli._util import Arg, Opt, import_code
 from wasabi import msg
 
 from spacy_distil.cli import distil
+from spacy_distil.cli.options import choose_device
 from spacy_distil.cli.train import read_overrides
 
 
@@ -43,7 +44,7 @@ def bench_steps_cli(
     from spacy_distil.evaluation.machine import describe_machine
     from spacy_distil.evaluation.steps import measure_steps
 
-    setup_gpu(use_gpu)
+    choose_device(use_gpu)
     logging.getLogger("spacy").setLevel(logging.WARNING)
     try:
         config = util.load_config(config_path, overrides=overrides, interpolate=False)

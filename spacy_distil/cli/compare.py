@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from spacy.cli._util import Arg, Opt, import_code, setup_gpu
+from spacy.cli._util import Arg, Opt, import_code
 from wasabi import msg
 
 from spacy_distil.cli import distil
+from spacy_distil.cli.options import choose_device
 from spacy_distil.cli.outputs import writing
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def compare_cli(
 
     check_output(output)
     import_code(code_path)
-    setup_gpu(use_gpu)
+    choose_device(use_gpu)
     try:
         comparison = compare(
             parse_source(teacher),

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from spacy.cli._util import Arg, Opt, import_code, setup_gpu, show_validation_error
+from spacy.cli._util import Arg, Opt, import_code, show_validation_error
 from wasabi import msg
 
 from spacy_distil.cli import distil
-from spacy_distil.cli.options import read_numbers
-from spacy_distil.cli.outputs import check_free, writing
+from spacy_distil.cli.options import choose_device, read_numbers
+from spacy_distil.cli.outputs import check_apart, check_free, writing
 from spacy_distil.cli.train import read_overrides, train
 
 if TYPE_CHECKING:
@@ -87,7 +86,7 @@ def compress_cli(
         check_free(output, force)
     overrides = read_overrides(ctx.args)
     import_code(code_path)
-    setup_gpu(use_gpu)
+    choose_device(use_gpu)
     spacy.util.fix_random_seed(0)  # some losses mask at random
     given = {
         "speedup": speedup,
@@ -158,14 +157,6 @@ def conclude(outcome: Outcome, output: Path, *, plot: bool) -> None:
         msg.good(describe_outcome(outcome), f"All are in {output}: see {pictures}.")
     else:
         msg.fail(describe_outcome(outcome), f"All that was tried is in {output}: see {pictures}.", exits=1)
-
-
-def check_apart(output: Path, inputs: Iterable[str | Path | None]) -> None:
-    """End the program where the output would overwrite an input, or become part of it."""
-    output = output.resolve()
-    for path in (Path(given).resolve() for given in inputs if given is not None):
-        if path.is_relative_to(output) or (path.is_dir() and output.is_relative_to(path)):
-            msg.fail(f"{output} and {path} lie one in the other", "Name a folder of its own for the output.", exits=1)
 
 
 def read_config(path: Path | None, overrides: dict[str, Any]) -> Config:

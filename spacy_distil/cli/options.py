@@ -1,10 +1,19 @@
-"""The options of commands that hold several values."""
+"""The options of commands: those that hold several values, and the device."""
 
 from typing import TypeVar
 
+from spacy.cli._util import setup_gpu
 from wasabi import msg
 
 Number = TypeVar("Number", int, float)
+
+
+def choose_device(gpu_id: int) -> None:
+    """Run on a GPU, or for -1 on the processor. Ends the program where there is no such GPU."""
+    try:
+        setup_gpu(gpu_id)
+    except ValueError as error:  # thinc's
+        msg.fail(f"--gpu-id {gpu_id}: {error}", "--gpu-id -1 is the processor.", exits=1)
 
 
 def read_numbers(option: str, text: str, kind: type[Number], hint: str) -> list[Number]:

@@ -1,6 +1,6 @@
 """The files and folders that commands write."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +13,14 @@ def check_free(output: Path, force: bool) -> None:
         msg.fail(f"{output} is a file", "Name a folder.", exits=1)
     if output.exists() and any(output.iterdir()) and not force:
         msg.fail(f"{output} is there already", "Name another folder, or overwrite it by --force.", exits=1)
+
+
+def check_apart(output: Path, inputs: Iterable[str | Path | None]) -> None:
+    """End the program where the output would overwrite an input, or become part of it."""
+    output = output.resolve()
+    for path in (Path(given).resolve() for given in inputs if given is not None):
+        if path.is_relative_to(output) or (path.is_dir() and output.is_relative_to(path)):
+            msg.fail(f"{output} and {path} lie one in the other", "Name a folder of its own for the output.", exits=1)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from spacy.cli._util import Arg, Opt, import_code
 from wasabi import msg
 
 from spacy_distil.cli import distil
-from spacy_distil.cli.outputs import check_free, writing
+from spacy_distil.cli.outputs import check_apart, check_free, writing
 
 if TYPE_CHECKING:
     from spacy_distil.compression.sparsity.report import Sparsity
@@ -52,6 +52,7 @@ def prune_cli(
     from spacy_distil.errors import CheckpointError, EncoderError
     from spacy_distil.evaluation.measure import size_on_disk
 
+    check_apart(output, [pipeline, code_path])
     check_free(output, force)
     import_code(code_path)
     try:

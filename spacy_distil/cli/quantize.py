@@ -9,7 +9,7 @@ from spacy.cli._util import Arg, Opt, import_code
 from wasabi import msg
 
 from spacy_distil.cli import distil
-from spacy_distil.cli.outputs import check_free, writing
+from spacy_distil.cli.outputs import check_apart, check_free, writing
 
 
 @distil.command("quantize")
@@ -43,6 +43,7 @@ def quantize_cli(
     from spacy_distil.drafts import new_folder
     from spacy_distil.evaluation.measure import size_on_disk
 
+    check_apart(output, [pipeline, corpus, code_path])
     check_free(output, force)
     import_code(code_path)
     try:

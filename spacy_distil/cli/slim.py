@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from spacy.cli._util import Arg, Opt, import_code, setup_gpu
+from spacy.cli._util import Arg, Opt, import_code
 from wasabi import msg
 
 from spacy_distil.cli import distil
-from spacy_distil.cli.options import read_numbers
-from spacy_distil.cli.outputs import check_free, writing
+from spacy_distil.cli.options import choose_device, read_numbers
+from spacy_distil.cli.outputs import check_apart, check_free, writing
 
 if TYPE_CHECKING:
     from spacy_distil.compression.slim import Slimmed
@@ -60,9 +60,12 @@ def slim_cli(
     from spacy_distil.drafts import new_folder
     from spacy_distil.evaluation.measure import count_parameters, size_on_disk
 
+    if coverage != 1 and not vocabulary:
+        msg.fail(f"--coverage {coverage}", "It is the share of the word pieces that stay by --vocabulary.", exits=1)
+    check_apart(output, [pipeline, corpus, code_path])
     check_free(output, force)
     import_code(code_path)
-    setup_gpu(use_gpu)
+    choose_device(use_gpu)
     spacy.util.fix_random_seed(0)  # some losses mask at random
     try:
         nlp = spacy.load(pipeline)

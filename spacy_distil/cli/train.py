@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from click import NoSuchOption
-from spacy.cli._util import Arg, Opt, import_code, parse_config_overrides, setup_gpu, show_validation_error
+from spacy.cli._util import Arg, Opt, import_code, parse_config_overrides, show_validation_error
 from wasabi import msg
 
 from spacy_distil.cli import distil
+from spacy_distil.cli.options import choose_device
 
 if TYPE_CHECKING:
     from spacy.language import Language
@@ -89,7 +90,7 @@ def train(
 
     if output_path.exists() and not output_path.is_dir():
         msg.fail("The output path is a file", output_path, exits=1)
-    setup_gpu(use_gpu)
+    choose_device(use_gpu)
     with show_validation_error(config_path):
         config = util.load_config(config_path, overrides=overrides or {}, interpolate=False)
     try:

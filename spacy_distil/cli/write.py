@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from spacy.cli._util import Arg, Opt, import_code, setup_gpu
+from spacy.cli._util import Arg, Opt, import_code
 from wasabi import msg
 
 from spacy_distil.cli import distil
+from spacy_distil.cli.options import choose_device
 from spacy_distil.cli.outputs import writing
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def write_cli(
     from spacy_distil.distillation.teacher import load_teacher
     from spacy_distil.drafts import new_file
 
-    setup_gpu(use_gpu)
+    choose_device(use_gpu)
     try:
         nlp = load_teacher(pipeline)
         pipe = find_writer(nlp, component)

@@ -79,7 +79,7 @@ def check_budget(
     if least > compute:
         raise CompressionError(
             f"compute = {compute}: with one head and {GROUP} neurons in each of its {len(shapes)} layers the encoder still has "
-            f"{least:.3f} of its cost, so that a layer would lose all its heads. Ask for more, or let whole layers go."
+            f"{least:.4g} of its cost, so that a layer would lose all its heads. Ask for more, or let whole layers go."
         )
 
 

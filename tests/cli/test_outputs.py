@@ -1,4 +1,4 @@
-"""A disk that does not take what commands write."""
+"""Outputs that would overwrite an input, and a disk that does not take what commands write."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import safetensors.torch
+import spacy
 from safetensors import SafetensorError
 from spacy.language import Language
 
@@ -44,3 +45,17 @@ def test_it_is_said_and_nothing_is_left(nlp, command, fails, tmp_path, monkeypat
     assert isinstance(result.exception, SystemExit)
     says(result, "can't be written", words, "Make room if the disk is full")
     assert {path.name for path in tmp_path.iterdir()} == {"nlp"}
+
+
+@pytest.mark.parametrize("command", [QUANTIZE, PRUNE, SLIM])
+@pytest.mark.parametrize("output", ["", "nlp", "nlp/inside"])
+def test_the_pipeline_that_a_step_starts_from_stays(nlp, command, output, tmp_path):
+    nlp.to_disk(tmp_path / "nlp")
+    result = run(command[0], tmp_path / "nlp", tmp_path / output, *command[1:], "--force")
+    assert result.exit_code == 1
+    says(result, "lie one in the other", "Name a folder of its own for the output.")
+    assert {path.name for path in tmp_path.iterdir()} == {"nlp"}
+    assert (
+        spacy.load(tmp_path / "nlp").get_pipe("distilbert").shim.to_bytes()
+        == nlp.get_pipe("distilbert").shim.to_bytes()
+    )

@@ -99,6 +99,8 @@ def test_a_folder_that_is_there_is_overwritten_by_force_alone(pipeline, tmp_path
         (["--compute", "0.5", "--layers", "0,9"], "one of 0 to 3"),
         (["--layers", "first"], "Name layers by their numbers"),
         (["--vocabulary", "--coverage", "0"], "coverage = 0.0"),
+        (["--compute", "0.5", "--coverage", "0.9"], "--coverage 0.9"),
+        (["--compute", "0.5", "--gpu-id", "99"], "--gpu-id 99"),
     ],
 )
 def test_what_can_not_be_done_is_said_and_nothing_written(pipeline, texts, arguments, message, tmp_path):
