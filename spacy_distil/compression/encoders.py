@@ -42,6 +42,15 @@ def check_trainable(encoders: Mapping[str, DistilBertShim]) -> None:
             )
 
 
+def set_freeze(nlp: Language, shim: DistilBertShim, freeze: int) -> None:
+    """Let so many of an encoder's first layers be frozen, here and wherever the pipeline is loaded."""
+    shim.options = replace(shim.options, freeze=freeze)
+    for name, pipe in nlp.components:
+        for inside, block in zip(encoders_of(pipe), encoder_blocks(nlp.get_pipe_config(name)), strict=False):
+            if inside is shim:
+                block["freeze"] = freeze
+
+
 def set_precision(nlp: Language, precision: Precision) -> None:
     """Let all encoders of a pipeline run in a precision, here and wherever it is loaded.
 

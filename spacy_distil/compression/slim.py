@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,10 +11,10 @@ from spacy.language import Language
 from spacy.training import Example
 
 from spacy_distil.compression.budget import Cost, check_budget, choose_parts, multiply_adds
-from spacy_distil.compression.encoders import check_trainable, find_encoders
+from spacy_distil.compression.encoders import check_trainable, find_encoders, set_freeze
 from spacy_distil.compression.errors import CompressionError
 from spacy_distil.compression.followers import check_pieces, follow_pieces
-from spacy_distil.compression.importance import measure_importance
+from spacy_distil.compression.importance import Importance, measure_importance
 from spacy_distil.compression.labels import with_own_labels
 from spacy_distil.compression.seconds import measure_seconds
 from spacy_distil.compression.structured import Parts, keep_parts, shape_of, whole_layers
@@ -49,6 +49,7 @@ def slim(
     layers: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
     coverage: float | None = None,
     sample: int = SAMPLE,
+    importance: Mapping[str, Importance] | None = None,
     cost: Cost | Literal["seconds"] = multiply_adds,
     progress: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Slimmed]:
@@ -62,6 +63,7 @@ def slim(
     layers: the layers that stay, counted from 0, of all encoders or of each by its name; None: all.
     coverage: the share of the corpus's word pieces that stay in the vocabulary, see `choose_pieces`; None: all pieces stay.
     sample: texts on which importance is measured, chosen at random.
+    importance: what `measure_sample` has found; None: it is measured here.
     cost: of an encoder of a shape; seconds: the time of a batch of the examples, as it is measured here.
     RETURNS: what has become of each encoder, by the name of its component.
     RAISES: CompressionError, before anything has changed, for what can't be done.
@@ -75,7 +77,9 @@ def slim(
         costs: dict[str, Cost] = {name: measure_seconds(shim, texts) for name, shim in encoders.items()}
     else:
         costs = dict.fromkeys(encoders, multiply_adds if cost == "seconds" else cost)
-    _check(encoders, examples, compute, kept, coverage, costs)
+    _check(encoders, compute, kept, coverage, costs)
+    if not examples and ((compute < 1 and importance is None) or coverage is not None):
+        raise CompressionError("Importance and the use of word pieces are measured on a corpus: name one.")
     if coverage is not None:
         for _, pipe in nlp.components:
             check_pieces(pipe)
@@ -83,13 +87,11 @@ def slim(
     parts = {name: whole_layers(config, kept[name]) for name, config in before.items()}
     costly = [name for name, c in before.items() if costs[name](shape_of(c, parts[name])) > compute * costs[name](c)]
     if costly:
-        chosen = random.Random(0).sample(examples, min(sample, len(examples)))
-        progress(f"Measuring importance on {len(chosen)} texts")
-        measured = measure_importance(nlp, {name: encoders[name] for name in costly}, with_own_labels(nlp, chosen))
+        measured = importance or measure_sample(nlp, examples, costly, sample=sample, progress=progress)
         for name in costly:
             parts[name] = choose_parts(before[name], measured[name], compute, layers=kept[name], cost=costs[name])
     for name, shim in encoders.items():
-        shim.adopt(keep_parts(to_checkpoint(shim), parts[name]))
+        cut(nlp, shim, parts[name])
     if coverage is not None:
         for shim in encoders.values():
             _cut_vocabulary(nlp, shim, examples, coverage)
@@ -100,9 +102,34 @@ def slim(
     }
 
 
+def measure_sample(
+    nlp: Language,
+    examples: Sequence[Example],
+    names: Collection[str] | None = None,
+    *,
+    sample: int = SAMPLE,
+    progress: Callable[[str], None] = lambda line: None,
+) -> dict[str, Importance]:
+    """The importance of heads and neurons on some texts of a corpus, for any number of budgets.
+
+    names: of the encoders; None: all. The rest is as in `slim`.
+    """
+    encoders = find_encoders(nlp)
+    chosen = random.Random(0).sample(examples, min(sample, len(examples)))
+    progress(f"Measuring importance on {len(chosen)} texts")
+    of_these = {name: shim for name, shim in encoders.items() if names is None or name in names}
+    return measure_importance(nlp, of_these, with_own_labels(nlp, chosen))
+
+
+def cut(nlp: Language, shim: DistilBertShim, parts: Parts) -> None:
+    """Keep some parts of one of a pipeline's encoders. Of the layers that were frozen those stay so that are left."""
+    if isinstance(shim.options.freeze, int):
+        set_freeze(nlp, shim, sum(part.layer < shim.options.freeze for part in parts))
+    shim.adopt(keep_parts(to_checkpoint(shim), parts))
+
+
 def _check(
     encoders: dict[str, DistilBertShim],
-    examples: Sequence[Example],
     compute: float,
     layers: Mapping[str, Sequence[int] | None],
     coverage: float | None,
@@ -114,8 +141,6 @@ def _check(
         raise CompressionError(f"coverage = {coverage}: the share of the corpus's pieces is above 0 and at most 1.")
     if compute == 1 and coverage is None and all(kept is None for kept in layers.values()):
         raise CompressionError("Nothing is to be removed: ask for a share of compute, for layers, or for a vocabulary.")
-    if not examples and (compute < 1 or coverage is not None):
-        raise CompressionError("Importance and the use of word pieces are measured on a corpus: name one.")
     for name, shim in encoders.items():
         config = shim.encoder.config
         check_budget(config, compute, layers=layers[name], cost=costs[name])

@@ -10,13 +10,13 @@ from spacy.training import Example
 from spacy_distil.compression.budget import multiply_adds
 from spacy_distil.compression.encoders import find_encoders
 from spacy_distil.compression.errors import CompressionError
-from spacy_distil.compression.slim import slim
+from spacy_distil.compression.slim import measure_sample, slim
 from spacy_distil.encoder.config import LayerConfig
 from spacy_distil.pipeline.references import register_references
 from tests.compression.conftest import randomize_head
 from tests.conftest import TEXTS
 from tests.pipeline import questions
-from tests.pipeline.conftest import tagger
+from tests.pipeline.conftest import LISTENER, tagger
 
 
 def test_slim_reports_what_stays_of_each_layer(nlp, corpus, shim):
@@ -38,6 +38,30 @@ def test_the_scores_of_the_whole_pipeline_are_forgotten(nlp, corpus):
 def test_layers_alone_need_no_corpus(nlp, shim):
     slim(nlp, layers=[0, 1])
     assert shim.encoder.config.layers == (LayerConfig(4, 48),) * 2
+
+
+@pytest.mark.parametrize(("layers", "freeze"), [([0, 2, 3], 2), ([3], 0)])
+def test_of_frozen_layers_those_stay_frozen_that_are_left(build, corpus, tmp_path, layers, freeze):
+    nlp = build(tagger=tagger(LISTENER), encoder={"freeze": 3})
+    slim(nlp, layers=layers)
+    nlp.to_disk(tmp_path / "nlp")
+    loaded = spacy.load(tmp_path / "nlp")
+    for pipeline in (nlp, loaded):
+        shim = pipeline.get_pipe("distilbert").shim
+        assert shim.options.freeze == freeze
+        learns = [part.output_layer_norm.weight.requires_grad for part in shim.encoder.layers]
+        assert learns == [False] * freeze + [True] * (len(layers) - freeze)
+
+
+def test_importance_is_measured_once_for_several_widths(build, nlp, corpus, shim, tmp_path, monkeypatch):
+    nlp.to_disk(tmp_path / "nlp")
+    measured = measure_sample(nlp, corpus)
+    monkeypatch.setattr("spacy_distil.compression.slim.measure_importance", None)
+    slim(nlp, compute=0.5, importance=measured)
+    monkeypatch.undo()
+    other = spacy.load(tmp_path / "nlp")
+    slim(other, corpus, compute=0.5)
+    assert shim.to_bytes() == other.get_pipe("distilbert").shim.to_bytes()
 
 
 def test_encoders_inside_components_are_pruned_too(nlp, corpus, distilbert_folder):

@@ -17,9 +17,16 @@ FILE = "search.json"
 
 
 def read_past(folder: Path) -> dict[str, Any]:
-    """What the search in a folder was made with; nothing where there is none."""
+    """What the search in a folder was made with; nothing where there is none.
+
+    RAISES: CompressionError for a folder of something else.
+    """
     file = folder / FILE
-    return json.loads(file.read_text(encoding="utf8")) if file.exists() else {}
+    if file.exists():
+        return json.loads(file.read_text(encoding="utf8"))
+    if folder.exists() and not all(path.name.startswith(".") for path in folder.iterdir()):
+        raise CompressionError(f"There is no search in '{folder}' to go on with. Name its folder, or a new one.")
+    return {}
 
 
 def check_past(folder: Path, past: Mapping[str, Any], now: Mapping[str, Any]) -> None:

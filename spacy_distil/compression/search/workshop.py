@@ -36,6 +36,7 @@ from thinc.util import get_torch_default_device
 from spacy_distil.compression.budget import check_budget
 from spacy_distil.compression.encoders import check_trainable, find_encoders
 from spacy_distil.compression.errors import CompressionError
+from spacy_distil.compression.importance import Importance
 from spacy_distil.compression.labels import with_own_labels
 from spacy_distil.compression.quantization import quantize
 from spacy_distil.compression.retraining import NAME, make_retraining_config
@@ -45,15 +46,14 @@ from spacy_distil.compression.search.scores import score
 from spacy_distil.compression.search.settings import Settings
 from spacy_distil.compression.search.shapes import Shape, depth_of, even_parts, spread_layers
 from spacy_distil.compression.search.trial import FILE, Cost, Trial
-from spacy_distil.compression.slim import slim
-from spacy_distil.compression.structured import keep_parts, shape_of, whole_layers
+from spacy_distil.compression.slim import cut, measure_sample, slim
+from spacy_distil.compression.structured import shape_of, whole_layers
 from spacy_distil.corpora.text import TextCorpus
 from spacy_distil.distillation.settings import BLOCK as DISTILLATION
 from spacy_distil.distillation.teacher import Teacher, load_teacher
 from spacy_distil.drafts import new_file, new_folder, write_json
 from spacy_distil.encoder.int8 import largest_weight
 from spacy_distil.encoder.precision import resolve_precision
-from spacy_distil.encoder.shim import to_checkpoint
 from spacy_distil.evaluation.sources import texts_with_questions
 from spacy_distil.pipeline.distilbert import DistilBert
 
@@ -64,6 +64,8 @@ CALIBRATED = 400  # texts
 HIDDEN_WEIGHT = 1.0
 STATES_WEIGHT = 0.1  # of questions, whose losses are as many as their pieces
 SCRATCH = ".timed-"
+LEFT_BEHIND = (f"{SCRATCH}*", ".model-best-*", "trials/*/.*-*/")
+"""Folders that a run has not finished and could not take away: it was killed."""
 MODEL, UNTRAINED, TRAINING = "model", "untrained", "training"
 
 Train = Callable[[Path, Path, bool], Any]
@@ -98,6 +100,7 @@ class Workshop:
         self.folder, self.pipeline, self.corpus, self.dev = folder, pipeline, corpus, dev
         self.settings, self.config = settings, config or Config()
         self._train, self._progress = train, progress
+        self._importance: dict[Path, dict[str, Importance]] = {}
         self.whole = load_teacher(pipeline)
         encoders = find_encoders(self.whole)
         self.depth = depth_of(encoders)
@@ -122,7 +125,7 @@ class Workshop:
             if is_new:
                 shutil.rmtree(folder, ignore_errors=True)
             raise
-        for left in folder.glob(f"{SCRATCH}*"):
+        for left in (path for pattern in LEFT_BEHIND for path in folder.glob(pattern)):
             shutil.rmtree(left)
 
     # What is tried
@@ -196,7 +199,10 @@ class Workshop:
     def _slim(self, before: Path, shape: Shape, untrained: Path) -> None:
         nlp = spacy.load(before)
         if shape.compute < 1:
-            slim(nlp, list(self._read_train(nlp)), compute=shape.compute, sample=self.settings.sample)
+            if before not in self._importance:  # all widths of so many layers are chosen by it
+                examples = list(self._read_train(nlp))
+                self._importance[before] = measure_sample(nlp, examples, sample=self.settings.sample)
+            slim(nlp, compute=shape.compute, importance=self._importance[before])
         else:
             slim(nlp, layers=spread_layers(find_encoders(nlp), shape.layers))
         with new_folder(untrained) as draft:
@@ -253,7 +259,7 @@ class Workshop:
         encoders = find_encoders(nlp)
         for name, layers in spread_layers(encoders, shape.layers).items():
             parts = even_parts(encoders[name].encoder.config, layers, shape.compute)
-            encoders[name].adopt(keep_parts(to_checkpoint(encoders[name]), parts))
+            cut(nlp, encoders[name], parts)
         costs = {}
         with TemporaryDirectory(prefix=SCRATCH, dir=self.folder) as scratch:
             nlp.to_disk(Path(scratch) / "auto")

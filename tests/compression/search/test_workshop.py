@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import spacy
+from spacy.language import Language
 from spacy.tokens import DocBin
 from thinc.api import Config
 
 from spacy_distil.cli.train import train
 from spacy_distil.compression.budget import multiply_adds
-from spacy_distil.compression.encoders import set_precision
+from spacy_distil.compression.encoders import set_freeze, set_precision
 from spacy_distil.compression.errors import CompressionError
+from spacy_distil.compression.importance import measure_importance
 from spacy_distil.compression.search import costs
 from spacy_distil.compression.search.scores import score
 from spacy_distil.compression.search.settings import Settings
@@ -187,6 +189,39 @@ def test_a_run_killed_between_the_renames_goes_on(make, trainer, tmp_path, monke
     assert Path(make().try_shape(Shape(2))[0].folder).is_dir()
 
 
+def test_what_a_killed_run_has_left_half_made_goes(make, tmp_path):
+    make().try_shape(Shape(2))
+    left = [tmp_path / "out" / name for name in (".timed-x", ".model-best-x", "trials/2-layers/.model-x")]
+    for folder in left:
+        (folder / "auto").mkdir(parents=True)
+    before = {path for path in (tmp_path / "out").rglob("*") if not any(map(path.is_relative_to, left))}
+    make()
+    assert set((tmp_path / "out").rglob("*")) == before
+
+
+def test_importance_is_measured_once_for_all_widths_of_a_depth(make, monkeypatch):
+    measured = []
+
+    def measure(nlp: Language, *args: Any) -> Any:
+        measured.append(nlp.path)
+        return measure_importance(nlp, *args)
+
+    monkeypatch.setattr("spacy_distil.compression.slim.measure_importance", measure)
+    workshop = make(precisions=["auto"])
+    workshop.try_shape(Shape(2, 0.7))
+    workshop.try_shape(Shape(2, 0.5))
+    assert measured == [workshop.folder / "trials" / "2-layers" / "model"]
+
+
+def test_a_pipeline_with_frozen_layers_is_made_smaller_too(make, nlp, pipeline):
+    set_freeze(nlp, nlp.get_pipe("distilbert").shim, 3)
+    nlp.to_disk(pipeline)
+    workshop = make(precisions=["auto"])
+    assert workshop.measure_shape(Shape(2))
+    (trial,) = workshop.try_shape(Shape(2))
+    assert spacy.load(trial.folder).get_pipe("distilbert").shim.options.freeze == 1
+
+
 def test_a_whole_pipeline_is_only_rounded(make, trainer):
     workshop = make()
     (half,) = workshop.try_shape(Shape(4))
@@ -289,6 +324,13 @@ def test_a_pipeline_in_int8_is_refused_before_anything_is_done(make, nlp, pipeli
     with pytest.raises(CompressionError, match="'distilbert' is in int8, which does not learn"):
         make()
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_something_else_is_left_alone(make, tmp_path):
+    (tmp_path / "out" / "model-best").mkdir(parents=True)
+    with pytest.raises(CompressionError, match="There is no search in"):
+        make()
+    assert list((tmp_path / "out").rglob("*")) == [tmp_path / "out" / "model-best"]
 
 
 def test_word_pieces_stay_as_they_were_where_the_settings_do_not_say(make):
