@@ -12,7 +12,7 @@ def choose_device(gpu_id: int) -> None:
     """Run on a GPU, or for -1 on the processor. Ends the program where there is no such GPU."""
     try:
         setup_gpu(gpu_id)
-    except ValueError as error:  # thinc's
+    except (RuntimeError, ValueError) as error:  # as torch, CuPy and thinc call it
         msg.fail(f"--gpu-id {gpu_id}: {error}", "--gpu-id -1 is the processor.", exits=1)
 
 
