@@ -85,12 +85,12 @@ def write_references(nlp: "Language", pipe: "Seq2Seq", path: Path, *, keep: bool
     written has none."""
     from spacy_distil.corpora.text import TextCorpus
     from spacy_distil.pipeline.generation.component import EXTENSIONS, REFERENCES
-    from spacy_distil.pipeline.references import as_list
+    from spacy_distil.pipeline.references import read_texts
 
     examples = TextCorpus(str(path))(nlp)
     pairs = ((example.predicted, example.reference) for example in examples)
     for doc, reference in nlp.pipe(pairs, as_tuples=True):
         text = doc._.get(EXTENSIONS[pipe.target])
-        own = as_list(reference._.get(REFERENCES[pipe.target])) if keep else []
+        own = read_texts(reference, REFERENCES[pipe.target]) if keep else []
         reference._.set(REFERENCES[pipe.target], list(dict.fromkeys([*own, *([text] if text else [])])))
         yield reference

@@ -31,7 +31,19 @@ def as_list(given: Any) -> list[Any]:
     """What stands in an extension: a string or a question alone is a list of one, None an empty one."""
     if given is None:
         return []
-    return [given] if isinstance(given, (str, dict)) else list(given)
+    return list(given) if isinstance(given, Iterable) and not isinstance(given, (str, dict)) else [given]
+
+
+def read_texts(doc: Doc, extension: str) -> list[str]:
+    """The texts of an extension that are more than white space.
+
+    RAISES: ComponentError for what is no text.
+    """
+    texts = as_list(doc._.get(extension))
+    for text in texts:
+        if not isinstance(text, str):
+            raise ComponentError(f"{text!r:.80} in doc._.{extension} is no text: give a list of texts.")
+    return [text for text in texts if text.strip()]
 
 
 def check_references(

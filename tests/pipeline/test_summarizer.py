@@ -299,7 +299,7 @@ def test_a_summary_alone_is_a_list_of_one() -> None:
     (summary,) = example.reference._.summaries
     assert summary != example.reference.text
     example.reference._.summaries = summary
-    assert find_references(example.reference._.summaries) == [summary]
+    assert find_references(example.reference) == [summary]
 
 
 def test_scores_are_none_without_references() -> None:

@@ -55,8 +55,20 @@ def test_other_languages_keep_their_letters() -> None:
 
 
 def test_a_reference_without_a_word_is_none() -> None:
-    assert find_references(["", " \n", "…", "A.", "猫"]) == ["A.", "猫"]
-    assert find_references(None) == []
+    register_references()
+    doc = Doc(spacy.blank("en").vocab, ["x"])
+    assert find_references(doc) == []
+    doc._.summaries = ["", " \n", "…", "A.", "猫"]
+    assert find_references(doc) == ["A.", "猫"]
+
+
+@pytest.mark.parametrize("summaries", [7, ["A.", 7], [None], {"summary": "A."}])
+def test_a_reference_that_is_no_text_is_an_error(summaries: Any) -> None:
+    register_references()
+    doc = Doc(spacy.blank("en").vocab, ["x"])
+    doc._.summaries = summaries
+    with pytest.raises(ComponentError, match=r"in doc\._\.summaries is no text: give a list of texts"):
+        find_references(doc)
 
 
 def test_a_missing_library_is_an_error_that_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

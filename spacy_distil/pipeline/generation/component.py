@@ -37,7 +37,7 @@ from spacy_distil.pipeline.generation.search import Search, Stopping
 from spacy_distil.pipeline.generation.sources import Pairs, Sources
 from spacy_distil.pipeline.generation.vocabulary import decode, encode, size_of
 from spacy_distil.pipeline.generation.writing import write
-from spacy_distil.pipeline.references import as_list, check_references, register_references
+from spacy_distil.pipeline.references import check_references, read_texts, register_references
 
 Target = Literal["translation", "summary"]
 EXTENSIONS = {"translation": "translation", "summary": "abstract"}
@@ -224,7 +224,7 @@ class Seq2Seq(TrainablePipe):
 
     def find_references(self, doc: Doc) -> list[str]:
         """The references that have a text."""
-        return [text for text in as_list(doc._.get(REFERENCES[self.target])) if text.strip()]
+        return read_texts(doc, REFERENCES[self.target])
 
     def make_pairs(self, docs: Sequence[Doc], targets: Sequence[Sequence[Sequence[int]]]) -> Pairs:
         """Each Doc with each of its targets. A Doc of white space has nothing to be read."""

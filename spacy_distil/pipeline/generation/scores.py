@@ -8,7 +8,7 @@ from typing import Any
 from spacy.training import Example
 
 from spacy_distil.errors import ComponentError
-from spacy_distil.pipeline.references import as_list
+from spacy_distil.pipeline.references import read_texts
 from spacy_distil.pipeline.summarization.rouge import find_references, mean_scores, score_best
 
 
@@ -28,7 +28,7 @@ def score_translations(examples: Iterable[Example]) -> dict[str, Any]:
     pairs = [
         (example.predicted._.translation or "", references)
         for example in examples
-        if (references := [text for text in as_list(example.reference._.translations) if text.strip()])
+        if (references := read_texts(example.reference, "translations"))
     ]
     if not pairs:
         return {}
@@ -52,7 +52,7 @@ def score_abstracts(examples: Iterable[Example]) -> dict[str, Any]:
     found = [
         score_best(example.predicted._.abstract or "", references, example.reference.lang_)
         for example in examples
-        if (references := find_references(example.reference._.summaries))
+        if (references := find_references(example.reference))
     ]
     return mean_scores(found) if found else {}
 

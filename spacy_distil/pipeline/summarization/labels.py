@@ -21,7 +21,7 @@ REMEMBERED = 2**16
 
 
 def has_labels(reference: Doc) -> bool:
-    return reference._.salient is not None or bool(find_references(reference._.summaries))
+    return reference._.salient is not None or bool(find_references(reference))
 
 
 def make_labels(example: Example, sentences: Spans, kind: Labels, max_sentences: int | None) -> Any:
@@ -34,7 +34,7 @@ def make_labels(example: Example, sentences: Spans, kind: Labels, max_sentences:
     max_sentences: the most that are chosen together.
     """
     reference = example.reference
-    references = tuple(find_references(reference._.summaries))
+    references = tuple(find_references(reference))
     if not references or (kind == "salient" and reference._.salient is not None):
         return find_salient(example, sentences).astype("float32")
     texts = tuple(example.predicted[start:end].text for start, end in sentences)

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, lru_cache
 from typing import Any
 
+from spacy.tokens import Doc
 from spacy.training import Example
 
 from spacy_distil.errors import ComponentError
 from spacy_distil.pipeline.mean_score import MeanScore
-from spacy_distil.pipeline.references import as_list
+from spacy_distil.pipeline.references import read_texts
 
 TYPES = ("rouge1", "rouge2", "rougeL")
 REMEMBERED = 2**16
@@ -43,7 +44,7 @@ def score_summaries(examples: Iterable[Example], **_: Any) -> dict[str, Any]:
     Doc has any, or the component has not run."""
     found = []
     for example in examples:
-        summary, references = example.predicted._.summary, find_references(example.reference._.summaries)
+        summary, references = example.predicted._.summary, find_references(example.reference)
         if summary is not None and references:
             found.append(score_best(" ".join(span.text for span in summary), references, example.reference.lang_))
     return mean_scores(found)
@@ -54,9 +55,9 @@ def make_summary_scorer() -> Callable[..., dict[str, Any]]:
     return score_summaries
 
 
-def find_references(summaries: str | Sequence[str] | None) -> list[str]:
+def find_references(reference: Doc) -> list[str]:
     """The reference summaries that have a word in them."""
-    return [summary for summary in as_list(summaries) if any(map(str.isalnum, summary))]
+    return [summary for summary in read_texts(reference, "summaries") if any(map(str.isalnum, summary))]
 
 
 @lru_cache(REMEMBERED)
