@@ -193,13 +193,11 @@ def _may_go_on(scores: Tensor, finished: Tensor, length: int, most: Tensor, sear
     finished: (sources, beams) the scores of what is finished, the best first.
     """
     best, worst = finished[:, 0], finished[:, -1]
-    if search.early_stopping is True:
-        return worst.isinf()
-    if search.early_stopping is False:
-        return scores / length**search.length_penalty > worst
-    # A longer text divides its score by more, which lets it rise; with a negative penalty the next step is the best.
-    longest = most if search.length_penalty > 0 else torch.full_like(most, length + 1)
-    return scores / longest**search.length_penalty > best
+    if search.early_stopping == "never":
+        # A longer text divides its score by more, which lets it rise; with a negative penalty the next step is the best.
+        longest = most if search.length_penalty > 0 else torch.full_like(most, length + 1)
+        return scores / longest**search.length_penalty > best
+    return worst.isinf() if search.early_stopping else scores / length**search.length_penalty > worst
 
 
 def _rank(logits: Tensor, scores: Tensor, written: Tensor, rules: Rules) -> tuple[Tensor, Tensor, Tensor]:
