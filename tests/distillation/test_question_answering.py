@@ -241,7 +241,7 @@ def test_another_vocabulary_is_an_error(student, save_checkpoint):
 
 
 def test_a_teacher_of_shorter_windows_is_an_error(student, save_checkpoint):
-    other = make_nlp(save_checkpoint("bert", max_position_embeddings=32), encoder={"overlap": 8})
+    other = make_nlp(save_checkpoint("bert", max_position_embeddings=32), max_length=32, encoder={"overlap": 8})
     with pytest.raises(DistillationError, match=r"up to 48 pieces, and the teacher takes 32. Set max_length = 32"):
         question_answering.check(student.get_pipe(NAME), other.get_pipe(NAME))
 
