@@ -154,6 +154,14 @@ def test_where_everything_is_forbidden_the_text_ends(n_beams: int) -> None:
     assert sorted(found) == [2, 3]
 
 
+@pytest.mark.parametrize("early_stopping", [False, True, "never"])
+def test_a_search_stops_once_nothing_can_become_better(early_stopping: Stopping) -> None:
+    table = Table(2, 3, 9, favour_end=20.0)
+    search = Search(beams=3, early_stopping=early_stopping)
+    assert find_texts(table, [50, 50], Rules(START, END, (START,)), search) == [[], []]
+    assert table.n_steps < 50
+
+
 def test_a_search_stops_the_earlier_the_less_could_still_become_better() -> None:
     n_steps = []
     for early_stopping in (True, False, "never"):
