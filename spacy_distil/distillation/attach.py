@@ -16,9 +16,10 @@ from spacy_distil.distillation.components import check_gold, choose_components
 from spacy_distil.distillation.errors import DistillationError
 from spacy_distil.distillation.head_inheritance import inherit_head
 from spacy_distil.distillation.hidden_states.inheritance import inherit
-from spacy_distil.distillation.hidden_states.states import pair_layers, width
+from spacy_distil.distillation.hidden_states.states import match_layers, pair_layers, width
 from spacy_distil.distillation.hidden_states.teaching import HiddenTeaching
 from spacy_distil.distillation.knowledge_base import KB_READER
+from spacy_distil.distillation.pipes import find_distiller
 from spacy_distil.distillation.settings import BLOCK, Hidden, Settings
 from spacy_distil.distillation.teacher import Teacher, load_teacher
 from spacy_distil.distillation.update import DistillationUpdate
@@ -70,7 +71,8 @@ def attach(nlp: Language) -> None:
         inherit_heads(nlp, {name: pipelines[able[0]] for name, able in taught.items()})
     hidden = make_hidden(nlp, pipelines[0], settings.hidden)
     teachers = make_teachers(pipelines, taught, settings, hidden)
-    update = DistillationUpdate(nlp, teachers, taught, settings, hidden)
+    states = make_states(nlp, pipelines, taught, settings)
+    update = DistillationUpdate(nlp, teachers, taught, settings, hidden, states)
     update.block = block
     forget_teacher(nlp, [*settings.teachers, *(pipeline.path for pipeline in pipelines if pipeline.path is not None)])
     nlp.update = update  # type: ignore[method-assign]
@@ -142,6 +144,26 @@ def make_hidden(student: Language, teacher: Language, settings: Hidden) -> Hidde
         pairs=pair_layers(*encoders, settings.layers),
         widths=(width(encoders[0]), width(encoders[1])),
     )
+
+
+def make_states(
+    student: Language, pipelines: Sequence[Language], taught: dict[str, list[int]], settings: Settings
+) -> dict[str, HiddenTeaching]:
+    """The same of the encoders that components have to themselves, by component: those whose `states_weight` is not 0."""
+    states = {}
+    for name, able in taught.items():
+        distiller = find_distiller(student.get_pipe(name))
+        if distiller is None or distiller.encoder is None or settings.weights_of(name).states_weight.is_zero:
+            continue
+        own, other = (distiller.encoder(nlp.get_pipe(name)).encoder.config for nlp in (student, pipelines[able[0]]))
+        try:
+            pairs = match_layers(len(own.layers), len(other.layers), settings.hidden.layers)
+        except DistillationError as error:
+            raise DistillationError(f"Component '{name}': [{BLOCK}.hidden] {error}") from error
+        states[name] = HiddenTeaching(
+            settings.hidden, student=name, teacher=name, pairs=pairs, widths=(own.width, other.width)
+        )
+    return states
 
 
 def find_encoders(student: Language, teacher: Language, settings: Hidden) -> tuple[Any, Any]:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from spacy.tokens import Doc
 from spacy.training import Example
 
+from spacy_distil.distillation.hidden_states.teaching import HiddenTeaching
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -14,7 +16,8 @@ class Batch:
     drop: dropout rate of the student.
     temperature: see `losses.softmax_kl`.
     soft_weight, gold_weight: factors of the two gradients and losses.
-    states_weight: the same of the distance between hidden states, of a component whose distiller has `ask_states`.
+    states_weight: the same of the distance between hidden states, of a component whose encoder is its own.
+    hidden: what measures that distance; None: nothing does.
     """
 
     examples: list[Example]
@@ -23,6 +26,7 @@ class Batch:
     soft_weight: float
     gold_weight: float
     states_weight: float = 0.0
+    hidden: HiddenTeaching | None = None
 
     @property
     def docs(self) -> list[Doc]:

@@ -27,7 +27,8 @@ temperature = 2.0
 # distance between hidden states. Each is a number or a schedule of thinc's, read once a step of the optimiser.
 soft_weight = 1.0
 gold_weight = 0.5
-# Weight of the cosine distance between last hidden states, of a component that has an encoder of its own: distilbert_qa.
+# Weight of the distance between hidden states, of a component that has an encoder of its own: distilbert_qa. Which states, and
+# how they are compared, the block `hidden` says, whose own weight is that of a shared encoder.
 states_weight = 0.0
 # Start the student's encoder from the teacher's, layer by layer as `hidden.layers` pairs them, where shapes allow.
 inherit = false

@@ -8,6 +8,7 @@ import numpy
 from spacy.errors import Errors
 from spacy.language import Language, _copy_examples
 from spacy.pipeline import Tok2Vec
+from spacy.tokens import Doc
 from spacy.training import Example, validate_examples
 from spacy.ty import TrainableComponent
 from spacy.util import _pipe
@@ -17,11 +18,11 @@ from spacy_distil.distillation.agreement import stock_method
 from spacy_distil.distillation.batch import Batch
 from spacy_distil.distillation.errors import DistillationError
 from spacy_distil.distillation.hidden_states.teaching import HiddenTeaching
-from spacy_distil.distillation.lessons import Lesson
-from spacy_distil.distillation.pipes import find_distiller
+from spacy_distil.distillation.lessons import Answer, Array, Lesson
+from spacy_distil.distillation.pipes import Distiller, find_distiller
 from spacy_distil.distillation.pipes.encoder import EncoderPass
 from spacy_distil.distillation.settings import Settings
-from spacy_distil.distillation.teacher import Hearing, Teacher
+from spacy_distil.distillation.teacher import Ask, Hearing, Teacher
 
 HIDDEN = "hidden_states"
 """Their loss, among those of the components."""
@@ -36,6 +37,7 @@ class DistillationUpdate:
     taught: the components that are taught, each with the numbers of its teachers.
     settings: the config's block.
     hidden: the loss between hidden states, from the first teacher's encoder; None for none.
+    states: the same of components that have an encoder of their own, by name.
     step: the step of the optimiser, by which schedules are read, set by a loop that counts it. None: counted from the calls,
         `accumulate_gradient` to a step.
     block: the config's block as it is written, which has to be the same for a run to be resumed.
@@ -48,12 +50,14 @@ class DistillationUpdate:
         taught: Mapping[str, Sequence[int]],
         settings: Settings,
         hidden: HiddenTeaching | None = None,
+        states: Mapping[str, HiddenTeaching] | None = None,
     ) -> None:
         self.nlp = nlp
         self.teachers = list(teachers)
         self.taught = dict(taught)
         self.settings = settings
         self.hidden = hidden
+        self.states = dict(states or {})
         self.step: int | None = None
         self.block: Mapping[str, Any] = {}
         self._n_calls = 0
@@ -153,11 +157,17 @@ class DistillationUpdate:
 
     def state_dict(self) -> dict[str, numpy.ndarray]:
         """What training has learnt beside the student's weights."""
-        return {} if self.hidden is None else self.hidden.state_dict()
+        named = self._teachings()
+        return {f"{name}/{key}": value for name in named for key, value in named[name].state_dict().items()}
 
     def load_state_dict(self, state: Mapping[str, numpy.ndarray]) -> None:
-        if self.hidden is not None:
-            self.hidden.load_state_dict(state)
+        for name, teaching in self._teachings().items():
+            start = f"{name}/"
+            teaching.load_state_dict({key[len(start) :]: state[key] for key in state if key.startswith(start)})
+
+    def _teachings(self) -> dict[str, HiddenTeaching]:
+        shared = {} if self.hidden is None else {self.hidden.student: self.hidden}
+        return {**shared, **self.states}
 
     def ask_all(self, examples: Sequence[Example]) -> None:
         """Ask the teachers all that an update on these examples asks them, and leave it at that."""
@@ -179,6 +189,7 @@ class DistillationUpdate:
             soft_weight=soft_weight,
             gold_weight=weights.gold_weight.at(step) if is_taught else 1.0,
             states_weight=weights.states_weight.at(step) if is_taught else 0.0,
+            hidden=self.states.get(name),
         )
         distiller = find_distiller(student)
         assert distiller is not None
@@ -193,13 +204,25 @@ class DistillationUpdate:
         distiller = find_distiller(student)
         assert distiller is not None
         premises = distiller.premises(student, examples) if distiller.premises else None
-        ask, question = distiller.ask, "scores"
-        if distiller.ask_states is not None and not self.settings.weights_of(name).states_weight.is_zero:
-            ask, question = distiller.ask_states, "states"
-        return [
-            Lesson(hearing.teacher.nlp.get_pipe(name), hearing.ask(name, ask, premises, question=question))
-            for hearing in (hearings[number] for number in self.taught[name])
-        ]
+        lessons: list[Lesson] = []
+        for hearing in (hearings[number] for number in self.taught[name]):
+            ask, question = distiller.ask, "scores"
+            if name in self.states and not lessons:  # the first teacher's states
+                ask, question = _asking_states(distiller, self.states[name].teacher_layers)
+            answers = hearing.ask(name, ask, premises, question=question)
+            lessons.append(Lesson(hearing.teacher.nlp.get_pipe(name), answers))
+        return lessons
+
+
+def _asking_states(distiller: Distiller, layers: Sequence[int]) -> tuple[Ask, str]:
+    """What asks for the hidden states of these layers beside the scores, and the name of that question."""
+    ask_states = distiller.ask_states
+    assert ask_states is not None
+
+    def ask(teacher: Any, docs: Sequence[Doc], premises: Sequence[Array]) -> list[Answer]:
+        return ask_states(teacher, docs, premises, layers)
+
+    return ask, f"states of layers {layers}"
 
 
 def _check_loss(name: str, losses: dict[str, float], examples: Sequence[Example]) -> None:

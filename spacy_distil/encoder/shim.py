@@ -58,6 +58,7 @@ from spacy_distil.errors import EncoderError
 # An update keeps the activations of this many batches; those of further batches are computed again in the backward
 # pass, so that the memory of an update has a bound, however long its Docs.
 KEPT_BATCHES = 4
+LAST = -1  # number of the last hidden state
 DEFAULT_WINDOW = 512  # stands for all positions of an encoder that has fewer
 Pooling = Literal["mean", "first"]
 
@@ -212,13 +213,26 @@ class DistilBertShim(TorchShim):
 
     def predict_sequences(self, sequences: Sequences) -> Tensor:
         """The last hidden state of each piece, without gradient: (pieces, width) in float32."""
+        return self.predict_states(sequences, [LAST])[0]
+
+    def predict_states(self, sequences: Sequences, layers: Sequence[int]) -> Tensor:
+        """Hidden states of each piece, without gradient: (hidden states asked for, pieces, width) in float32.
+
+        layers: their numbers, 0 for the embeddings, i for the output of layer i, `LAST` for that of the last.
+        """
         sequences.check(self.encoder.config.max_positions)
-        hidden = torch.empty(len(sequences.ids), self.encoder.config.width, device=self.device)
+        states = self._empty_states(sequences, layers)
         plan = self._get_plan()
         with torch.inference_mode():
             for packed, rows in sequences.batches(self.options.max_batch_pieces):
-                hidden[rows.to(self.device)] = plan.last(packed.to(self.device))[: len(rows)].float()
-        return hidden
+                here, packed = rows.to(self.device), packed.to(self.device)
+                hidden = [plan.last(packed)] if set(layers) == {LAST} else plan.all(packed)
+                for row, layer in zip(states, layers, strict=True):
+                    row[here] = hidden[layer][: len(rows)].float()
+        return states
+
+    def _empty_states(self, sequences: Sequences, layers: Sequence[int]) -> Tensor:
+        return torch.empty(len(layers), len(sequences.ids), self.encoder.config.width, device=self.device)
 
     def _get_plan(self) -> InferencePlan:
         if self._plan is None or self._plan.dtype != self.dtype:
@@ -317,28 +331,42 @@ class DistilBertShim(TorchShim):
 
         dropout: apply the checkpoint's own dropout.
         """
+        states, backprop = self.begin_update_states(sequences, [LAST], dropout=dropout)
+        return states[0], lambda d_hidden: backprop(d_hidden[None])
+
+    def begin_update_states(
+        self, sequences: Sequences, layers: Sequence[int], *, dropout: bool = True
+    ) -> tuple[Tensor, Callable[[Tensor], None]]:
+        """Hidden states of each piece, (hidden states asked for, pieces, width) in float32, and a callback from their gradient,
+        of that shape, to the parameters'.
+
+        layers: as `predict_states` takes them.
+        dropout: apply the checkpoint's own dropout.
+        """
         encoder = self.encoder
         if self._is_frozen:
-            return self.predict_sequences(sequences), lambda d_hidden: None
+            return self.predict_states(sequences, layers), lambda d_states: None
         self._check_learns()
         self._plan = None
         sequences.check(encoder.config.max_positions)
-        hidden = torch.empty(len(sequences.ids), encoder.config.width, device=self.device)
-        tape: list[tuple[Tensor, Tensor]] = []
+        states = self._empty_states(sequences, layers)
+        tape: list[tuple[Tensor, list[Tensor]]] = []
         with _training(encoder, dropout):
             for packed, rows in sequences.batches(self.options.max_batch_pieces):
                 here = rows.to(self.device)
-                states = self._remember(len(tape), self._last_hidden, packed, len(rows))
-                hidden[here] = states.detach()
-                tape.append((here, states))
+                hidden = self._remember(len(tape), self._states, packed, len(rows), layers)
+                for row, part in zip(states, hidden, strict=True):
+                    row[here] = part.detach()
+                tape.append((here, hidden))
 
-        def backprop(d_hidden: Tensor) -> None:
+        def backprop(d_states: Tensor) -> None:
             with _training(encoder, dropout):
                 while tape:
-                    here, states = tape.pop()
-                    self._backward([states], [d_hidden[here]])
+                    here, hidden = tape.pop()
+                    learning = [i for i, part in enumerate(hidden) if part.requires_grad]  # frozen layers have none
+                    self._backward([hidden[i] for i in learning], [d_states[i][here] for i in learning])
 
-        return hidden, backprop
+        return states, backprop
 
     def _check_learns(self) -> None:
         if self.options.precision == "int8":
@@ -372,8 +400,9 @@ class DistilBertShim(TorchShim):
             (gradient,) = self.loss_scale.scale([gradient])
         parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
 
-    def _last_hidden(self, packed: Packed, n_pieces: int) -> Tensor:
-        return self.encoder(packed.to(self.device), self.dtype)[-1][:n_pieces].float()
+    def _states(self, packed: Packed, n_pieces: int, layers: Sequence[int]) -> list[Tensor]:
+        hidden = self.encoder(packed.to(self.device), self.dtype)
+        return [hidden[i][:n_pieces].float() for i in layers]
 
     def _encode_frozen(self, docs: Sequence[Doc], layers: Sequence[int]) -> Encoded:
         encoded = self.predict(docs, layers=bool(layers))

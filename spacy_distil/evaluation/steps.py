@@ -80,4 +80,4 @@ def _read(student: Language, steps: int) -> tuple[Optimizer, list[list[Example]]
 def _with_store(update: DistillationUpdate, store: AnswerStore | None) -> DistillationUpdate:
     """The same update with another cache than its own, or none."""
     teachers = [Teacher(teacher.nlp, teacher.components, store, teacher.encoder) for teacher in update.teachers]
-    return DistillationUpdate(update.nlp, teachers, update.taught, update.settings, update.hidden)
+    return DistillationUpdate(update.nlp, teachers, update.taught, update.settings, update.hidden, update.states)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,12 +18,17 @@ from thinc.api import Adam
 
 from spacy_distil.distillation.agreement import Evaluation
 from spacy_distil.distillation.answers import AnswerStore
+from spacy_distil.distillation.attach import attach
 from spacy_distil.distillation.batch import Batch
 from spacy_distil.distillation.errors import DistillationError
 from spacy_distil.distillation.gold import has_gold, take_over
+from spacy_distil.distillation.hidden_states.losses import cosine, mean_square, relations
+from spacy_distil.distillation.hidden_states.states import match_layers
+from spacy_distil.distillation.hidden_states.teaching import HiddenTeaching
 from spacy_distil.distillation.lessons import Lesson
 from spacy_distil.distillation.losses import softmax_kl
 from spacy_distil.distillation.pipes import find_distiller, question_answering
+from spacy_distil.distillation.settings import Settings
 from spacy_distil.distillation.teacher import Teacher
 from spacy_distil.pipeline.question_answering.gold import cross_entropy
 from tests.pipeline.questions import PASSAGES, example, examples, make_nlp
@@ -61,7 +67,20 @@ def ask(student: Language, teacher: Language, made: list[Example]) -> Lesson:
     return lesson(teacher, NAME, [eg.x for eg in made], premises)
 
 
-def batch(made: list[Example], **settings: float) -> Batch:
+def hear_states(student: Language, teacher: Language, made: list[Example], hidden: HiddenTeaching) -> Lesson:
+    premises = question_answering.premises(student.get_pipe(NAME), made)
+    pipe = teacher.get_pipe(NAME)
+    return Lesson(pipe, question_answering.ask_states(pipe, [], premises, hidden.teacher_layers))
+
+
+def teaching(**settings: Any) -> HiddenTeaching:
+    """Of the student's two layers by the teacher's four."""
+    hidden = Settings.from_block({"teacher": "teacher", "hidden": settings}).hidden
+    pairs = match_layers(2, 4, hidden.layers)
+    return HiddenTeaching(hidden, student=NAME, teacher=NAME, pairs=pairs, widths=(32, 32))
+
+
+def batch(made: list[Example], **settings: Any) -> Batch:
     return Batch(made, **{"drop": 0.0, "temperature": 2.0, "soft_weight": 1.0, "gold_weight": 0.0, **settings})
 
 
@@ -147,31 +166,36 @@ def test_gold_alone_is_the_component_s_own_update(student):
     assert loss == pytest.approx(cross_entropy(windows, questions, pipe.model.predict(windows.sequences))[0], rel=1e-4)
 
 
-@pytest.mark.parametrize("n_teachers", [1, 2])
-def test_states_are_compared_by_the_cosine_of_every_piece(student, teacher, n_teachers):
+@pytest.mark.parametrize("loss", [cosine, mean_square, relations])
+@pytest.mark.parametrize("layers", ["uniform", "last", [[0, 0], [1, 3]]])
+def test_states_of_every_piece_are_compared_layer_by_layer(student, teacher, loss, layers):
     made = unlabelled(student)
     pipe = student.get_pipe(NAME)
+    hidden = teaching(loss=loss.__name__, layers=layers, relation_heads=4)
+    heard = hear_states(student, teacher, made, hidden)
     premises = question_answering.premises(pipe, made)
-    heard = Lesson(teacher.get_pipe(NAME), question_answering.ask_states(teacher.get_pipe(NAME), [], premises))
-    windows = pipe.make_example_windows(made, pipe.find_questions(made, answered=False))
-    own, taught = (nlp.get_pipe(NAME).shim.predict_sequences(windows.sequences) for nlp in (student, teacher))
-    for answer, plain in zip(heard.answers, question_answering.ask(teacher.get_pipe(NAME), [], premises), strict=True):
+    for answer, plain in zip(heard.answers, question_answering.ask(heard.teacher, [], premises), strict=True):
         np.testing.assert_allclose(answer["logits"], plain["logits"], atol=1e-4)
-    pipe.update(made)
-    alone = batch(made, soft_weight=0.0, states_weight=0.5)
-    loss = question_answering.update(pipe, [heard] * n_teachers, alone)
-    assert loss == pytest.approx(float(0.5 * (1 - torch.cosine_similarity(own, taught)).sum()), rel=1e-3)
+    sequences = pipe.make_example_windows(made, pipe.find_questions(made, answered=False)).sequences
+    own = pipe.shim.predict_states(sequences, hidden.student_layers)
+    taught = heard.teacher.shim.predict_states(sequences, hidden.teacher_layers)
+    others = [sequences.lengths, 4] if loss is relations else []
+    alone = batch(made, soft_weight=0.0, states_weight=0.5, hidden=hidden)
+    expected = 0.5 * float(loss(own, taught, *others))
+    assert expected > 0
+    assert question_answering.update(pipe, [heard], alone) == pytest.approx(expected, rel=1e-3)
 
 
-def test_the_gradient_of_the_states_reaches_the_encoder(student, teacher):
+@pytest.mark.parametrize("layers", ["uniform", "last"])
+def test_the_gradient_of_the_states_reaches_the_encoder(student, teacher, layers):
     made = unlabelled(student)
     pipe = student.get_pipe(NAME)
-    premises = question_answering.premises(pipe, made)
-    heard = Lesson(teacher.get_pipe(NAME), question_answering.ask_states(teacher.get_pipe(NAME), [], premises))
+    hidden = teaching(layers=layers)
+    heard = hear_states(student, teacher, made, hidden)
     weight = pipe.shim.encoder.layers[0].ffn.lin1.weight
 
     def loss() -> float:
-        return question_answering.update(pipe, [heard], batch(made, soft_weight=0.3, states_weight=2.0))
+        return question_answering.update(pipe, [heard], batch(made, soft_weight=0.3, states_weight=2.0, hidden=hidden))
 
     loss()
     assert weight.grad is not None
@@ -340,3 +364,34 @@ folder = "{tmp_path / "cache"}"
     assert str(tmp_path / "teacher") not in student.config.to_str()
     assert len(student.get_pipe(NAME).shim.encoder.layers) == 2
     assert sum(one == other for one, other in zip(answers(student), answers(teacher), strict=True)) >= 5
+
+
+def attached(teacher: Language, folder: Path, tmp_path: Path, **hidden: Any) -> Language:
+    """A student of two layers, 16 wide, that learns the states of the teacher, which is 32 wide."""
+    teacher.to_disk(tmp_path / "teacher")
+    nlp = make_nlp(folder, encoder={"layers": [0, 2]})
+    nlp.config["distillation"] = {"teacher": str(tmp_path / "teacher"), "states_weight": 1.0, "hidden": hidden}
+    attach(nlp)
+    return nlp
+
+
+def test_a_narrower_student_learns_states_through_maps(teacher, save_checkpoint, tmp_path):
+    folder = save_checkpoint("bert", hidden_size=16, intermediate_size=24)
+    nlp = attached(teacher, folder, tmp_path, loss="mean_square")
+    made, optimizer = unlabelled(nlp), Adam(0.003)
+    losses = [nlp.update(made, sgd=optimizer, drop=0.0)[NAME] for _ in range(30)]
+    assert losses[-1] < 0.7 * losses[0]
+    state = nlp.update.state_dict()
+    assert state[f"{NAME}/map.0"].shape == state[f"{NAME}/map.1"].shape == (16, 32)
+
+    other = attached(teacher, folder, tmp_path, loss="mean_square")
+    assert not np.allclose(other.update.state_dict()[f"{NAME}/map.0"], state[f"{NAME}/map.0"])
+    other.update.load_state_dict(state)
+    restored = other.update.state_dict()
+    assert restored.keys() == state.keys()
+    assert all(np.array_equal(restored[name], state[name]) for name in state)
+
+
+def test_a_layer_that_is_not_there_is_an_error_before_training(teacher, bert_folder, tmp_path):
+    with pytest.raises(DistillationError, match=r"'distilbert_qa': .* the student has no layer 3"):
+        attached(teacher, bert_folder, tmp_path, layers=[[3, 4]])

@@ -38,6 +38,7 @@ from spacy_distil.distillation.pipes import (
     tokens,
     transition,
 )
+from spacy_distil.encoder.shim import DistilBertShim
 from spacy_distil.pipeline.generation.component import Seq2Seq
 from spacy_distil.pipeline.masked_lm.component import MaskedLanguageModel
 from spacy_distil.pipeline.question_answering.component import QuestionAnswering
@@ -59,8 +60,10 @@ class Distiller:
         backward pass and gives the weighted loss. The optimiser's step is the caller's. No lessons: gold labels alone.
     premises: takes the student's component and examples; gives for each an array of integers with all that an answer
         depends on beside the document's tokens, such as suggested spans. None: nothing.
-    ask_states: as `ask`, with the hidden states of an encoder that is the component's own; asked where `states_weight` is not
-        0. None: there is none, or they are not compared.
+    encoder: gives the encoder that is the component's own, whose hidden states learn from those of the teacher's. None: it has
+        none, or they are not compared.
+    ask_states: as `ask`, with these states of the layers that it takes as its last argument; asked in the place of `ask` where
+        `states_weight` is not 0.
     """
 
     component: type
@@ -68,7 +71,8 @@ class Distiller:
     ask: Callable[[Any, Sequence[Doc], Sequence[Array]], list[Answer]]
     update: Callable[[Any, Sequence[Lesson], Batch], float]
     premises: Callable[[Any, Sequence[Example]], list[Array]] | None = None
-    ask_states: Callable[[Any, Sequence[Doc], Sequence[Array]], list[Answer]] | None = None
+    encoder: Callable[[Any], DistilBertShim] | None = None
+    ask_states: Callable[[Any, Sequence[Doc], Sequence[Array], Sequence[int]], list[Answer]] | None = None
 
 
 DISTILLERS = (
@@ -89,6 +93,7 @@ DISTILLERS = (
         question_answering.ask,
         question_answering.update,
         question_answering.premises,
+        question_answering.find_encoder,
         question_answering.ask_states,
     ),
 )

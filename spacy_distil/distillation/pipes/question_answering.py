@@ -11,16 +11,16 @@ import torch
 from spacy.tokens import Doc
 from spacy.training import Example
 from thinc.api import get_array_module, set_dropout_rate, to_numpy
-from thinc.util import torch2xp
+from thinc.util import torch2xp, xp2torch
 from torch import Tensor
 
 from spacy_distil.distillation.batch import Batch
 from spacy_distil.distillation.errors import DistillationError
 from spacy_distil.distillation.heads import Head, mean_logits
-from spacy_distil.distillation.hidden_states.losses import cosine
 from spacy_distil.distillation.lessons import Answer, Array, Lesson
 from spacy_distil.distillation.losses import softmax_kl
 from spacy_distil.encoder.sequences import Sequences
+from spacy_distil.encoder.shim import DistilBertShim
 from spacy_distil.pipeline.question_answering.component import QuestionAnswering
 from spacy_distil.pipeline.question_answering.gold import cross_entropy, draw
 from spacy_distil.pipeline.question_answering.model import begin_update_with_states, predict_with_states
@@ -64,15 +64,24 @@ def ask(teacher: QuestionAnswering, docs: Sequence[Doc], premises: Sequence[Arra
     return [{"logits": rows} for rows in _split(logits, premises)]
 
 
-def ask_states(teacher: QuestionAnswering, docs: Sequence[Doc], premises: Sequence[Array]) -> list[Answer]:
-    """logits: (pieces, 2), start and end. states: (pieces, width), the last hidden state of each."""
+def ask_states(
+    teacher: QuestionAnswering, docs: Sequence[Doc], premises: Sequence[Array], layers: Sequence[int]
+) -> list[Answer]:
+    """logits: (pieces, 2), start and end. states: (layers, pieces, width), the hidden states of these layers."""
     ops, width = teacher.model.ops, teacher.shim.encoder.config.width
-    logits, states = [ops.alloc2f(0, 2)], [ops.alloc2f(0, width)]
-    for hidden, scores in predict_with_states(teacher.model, _make_sequences(premises)):
+    logits, states = [ops.alloc2f(0, 2)], [ops.alloc3f(len(layers), 0, width)]
+    for hidden, scores in predict_with_states(teacher.model, _make_sequences(premises), layers):
         logits.append(scores)
-        states.append(ops.asarray2f(torch2xp(hidden)))
-    parts = (_split(ops.xp.concatenate(rows), premises) for rows in (logits, states))
+        states.append(ops.asarray3f(torch2xp(hidden)))
+    parts = (
+        _split(ops.xp.concatenate(logits), premises),
+        _split(ops.xp.concatenate(states, axis=1), premises, axis=1),
+    )
     return [{"logits": scores, "states": hidden} for scores, hidden in zip(*parts, strict=True)]
+
+
+def find_encoder(pipe: QuestionAnswering) -> DistilBertShim:
+    return pipe.shim
 
 
 def _make_sequences(premises: Sequence[Array]) -> Sequences:
@@ -82,16 +91,16 @@ def _make_sequences(premises: Sequence[Array]) -> Sequences:
     return Sequences(ids, tuple(lengths), types)
 
 
-def _split(rows: Array, premises: Sequence[Array]) -> list[Array]:
+def _split(rows: Array, premises: Sequence[Array], *, axis: int = 0) -> list[Array]:
     """The rows of each Doc."""
     ends = numpy.cumsum([len(columns) for columns in premises])
-    return get_array_module(rows).split(rows, ends[:-1].tolist())
+    return get_array_module(rows).split(rows, ends[:-1].tolist(), axis=axis)
 
 
 def update(student: QuestionAnswering, lessons: Sequence[Lesson], batch: Batch) -> float:
     """Two losses are sums over windows: of the divergence of start and end from the teacher's over the window's pieces and
-    `[CLS]`, and of the component's own cross entropy, where answers are known. The third is a sum over pieces, of the cosine
-    distance between last hidden states (Sanh et al. 2019, section 3); of several teachers their mean."""
+    `[CLS]`, and of the component's own cross entropy, where answers are known. The third is a sum over pieces, of the distance
+    from the first teacher's hidden states."""
     every = student.find_questions(batch.examples, answered=False)
     numbers = [draw(range(len(row)), student.questions_per_doc) for row in every]
     questions = [[row[i] for i in chosen] for row, chosen in zip(every, numbers, strict=True)]
@@ -101,18 +110,21 @@ def update(student: QuestionAnswering, lessons: Sequence[Lesson], batch: Batch) 
     if not (lessons or gold_weight) or not len(windows.questions):
         return 0.0
     set_dropout_rate(student.model, batch.drop)
-    states, scores, backprop = begin_update_with_states(student.model, windows.sequences)
+    hidden = batch.hidden if lessons and batch.states_weight else None
+    layers = hidden.student_layers if hidden is not None else []
+    states, scores, backprop = begin_update_with_states(student.model, windows.sequences, layers)
     logits = to_numpy(scores)
     gradient = numpy.zeros_like(logits)
     d_states: Tensor | None = None
     loss = 0.0
     if lessons:
         rows = _find_rows(student.make_example_windows(batch.examples, every), numbers)
-        soft, d_soft = _soft_loss(windows, logits, _take(lessons, "logits", rows), batch.temperature)
+        soft, d_soft = _soft_loss(windows, logits, _take_logits(lessons, rows), batch.temperature)
         gradient += batch.soft_weight * d_soft
         loss += batch.soft_weight * soft
-        if batch.states_weight:
-            distance, d_distance = _states_loss(states, _take(lessons, "states", rows))
+        if hidden is not None:
+            taught = xp2torch(_take_states(lessons[0], rows), device=states.device)
+            distance, d_distance = hidden.compare(states, taught, windows.sequences.lengths)
             d_states = batch.states_weight * d_distance
             loss += batch.states_weight * distance
     if gold_weight:
@@ -134,19 +146,15 @@ def _find_rows(whole: Windows, numbers: Sequence[Sequence[int]]) -> Array:
     return numpy.repeat(numpy.isin(whole.questions, drawn), whole.sequences.lengths)
 
 
-def _take(lessons: Sequence[Lesson], name: str, rows: Array) -> list[Array]:
+def _take_logits(lessons: Sequence[Lesson], rows: Array) -> list[Array]:
     """What each teacher says of these pieces."""
-    return [numpy.concatenate([to_numpy(answer[name]) for answer in lesson.answers])[rows] for lesson in lessons]
+    return [numpy.concatenate([to_numpy(answer["logits"]) for answer in lesson.answers])[rows] for lesson in lessons]
 
 
-def _states_loss(student: Tensor, teachers: Sequence[Array]) -> tuple[float, Tensor]:
-    """student: (pieces, width). RETURNS: the sum over pieces of the cosine distance, and its gradient."""
-    own = student.detach().clone().requires_grad_()
-    taught = [torch.from_numpy(rows).to(own.device) for rows in teachers]
-    loss = torch.stack([cosine(own[None], rows[None]) for rows in taught]).mean()
-    loss.backward()
-    assert own.grad is not None
-    return float(loss.detach()), own.grad
+def _take_states(lesson: Lesson, rows: Array) -> Array:
+    """(layers, pieces, width)"""
+    states: Array = numpy.concatenate([to_numpy(answer["states"]) for answer in lesson.answers], axis=1)
+    return states[:, rows]
 
 
 def _soft_loss(windows: Windows, student: Array, teachers: Sequence[Array], temperature: float) -> tuple[float, Array]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+import torch
 from spacy.tokens import Doc
 from thinc.api import Linear, Model, zero_init
 from thinc.types import Floats2d
@@ -14,6 +15,7 @@ from torch import Tensor
 from spacy_distil.encoder.model import get_shim, has_dropout
 from spacy_distil.encoder.pieces import split_by_budget
 from spacy_distil.encoder.sequences import Sequences
+from spacy_distil.encoder.shim import LAST
 
 InT = Sequences
 OutT = Floats2d
@@ -44,9 +46,9 @@ def init(model: Model[InT, OutT], X: InT | None = None, Y: OutT | None = None) -
 
 def forward(model: Model[InT, OutT], sequences: InT, is_train: bool) -> tuple[OutT, Callable[[OutT], InT]]:
     if not is_train:
-        logits = [scores for _, scores in predict_with_states(model, sequences)]
+        logits = [scores for _, scores in predict_with_states(model, sequences, [])]
         return model.ops.xp.concatenate([model.ops.alloc2f(0, 2), *logits]), lambda d_logits: sequences
-    _, scores, backprop_states = begin_update_with_states(model, sequences)
+    _, scores, backprop_states = begin_update_with_states(model, sequences, [])
 
     def backprop(d_logits: OutT) -> InT:
         backprop_states(d_logits, None)
@@ -55,29 +57,40 @@ def forward(model: Model[InT, OutT], sequences: InT, is_train: bool) -> tuple[Ou
     return scores, backprop
 
 
-def predict_with_states(model: Model[InT, OutT], sequences: InT) -> Iterator[tuple[Tensor, OutT]]:
-    """Part by part of the sequences, the last hidden states, (pieces, width), and the logits, (pieces, 2)."""
+def predict_with_states(
+    model: Model[InT, OutT], sequences: InT, layers: Sequence[int]
+) -> Iterator[tuple[Tensor, OutT]]:
+    """Part by part of the sequences, the hidden states of these layers, (layers, pieces, width), and the logits, (pieces, 2).
+
+    layers: 0 for the embeddings, i for the output of layer i.
+    """
     shim, output = get_shim(model.get_ref("encoder")), model.get_ref("output_layer")
     for part in split_sequences(sequences, PREDICTED_AT_ONCE * shim.options.max_batch_pieces):
-        states = shim.predict_sequences(part)
-        yield states, output.predict(torch2xp(states))
+        states = shim.predict_states(part, [*layers, LAST])
+        yield states[:-1], output.predict(torch2xp(states[-1]))
 
 
 def begin_update_with_states(
-    model: Model[InT, OutT], sequences: InT
+    model: Model[InT, OutT], sequences: InT, layers: Sequence[int]
 ) -> tuple[Tensor, OutT, Callable[[OutT, Tensor | None], None]]:
-    """The last hidden states, (pieces, width), the logits, (pieces, 2), and a callback from the gradient of the logits and,
-    where there is one, of the states to the parameters'."""
+    """The hidden states of these layers, (layers, pieces, width), the logits, (pieces, 2), and a callback from the gradients of
+    the logits and, where there is one, of the states to the parameters'.
+
+    layers: 0 for the embeddings, i for the output of layer i.
+    """
     encoder, output = model.get_ref("encoder"), model.get_ref("output_layer")
     shim = get_shim(encoder)
-    states, backprop_encoder = shim.begin_update_sequences(sequences, dropout=has_dropout(encoder))
-    scores, backprop_output = output.begin_update(torch2xp(states))
+    states, backprop_encoder = shim.begin_update_states(sequences, [*layers, LAST], dropout=has_dropout(encoder))
+    scores, backprop_output = output.begin_update(torch2xp(states[-1]))
 
     def backprop(d_logits: OutT, d_states: Tensor | None) -> None:
-        gradient = xp2torch(backprop_output(d_logits), device=shim.device)
-        backprop_encoder(gradient if d_states is None else gradient + d_states)
+        gradient = torch.zeros_like(states)
+        gradient[-1] = xp2torch(backprop_output(d_logits), device=shim.device)
+        if d_states is not None:
+            gradient[:-1] = d_states
+        backprop_encoder(gradient)
 
-    return states, scores, backprop
+    return states[:-1], scores, backprop
 
 
 def split_sequences(sequences: Sequences, budget: int) -> list[Sequences]:
