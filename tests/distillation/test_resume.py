@@ -281,6 +281,9 @@ def test_student_of_a_teacher_goes_on(teacher_path, corpus, tmp_path):
     train(make_student(), tmp_path / "unbroken")
     fork_and_kill(lambda: broken(in_an_update, make_student(), tmp_path / "killed"))
     refused(make_student(gold_weight=0.1), tmp_path / "killed", "distillation.gold_weight = 0.1")
+    other = make_student()
+    other.update.teachers[0].digest = "0f"
+    refused(other, tmp_path / "killed", "digest of the files of teacher 1 = '0f' (in the checkpoint:")
     train(make_student(), tmp_path / "killed", resume=True)
     assert_same_run(tmp_path / "killed", tmp_path / "unbroken")
 

@@ -22,6 +22,7 @@ from spacy_distil.encoder.saved import write_tensors
 
 METADATA, FORMAT = "spacy_distil_checkpoint", "1"
 SECTIONS = ("nlp", "components", "corpora", "initialize", "training", "pruning")
+DIGEST = "digest of the files of teacher"
 # What a run may be resumed with another value of.
 FREE = (
     "training.max_steps",
@@ -88,6 +89,7 @@ class Checkpoint:
             f"{name} = {settings.get(name)!r} (in the checkpoint: {self.settings.get(name)!r})"
             for name in sorted(settings.keys() | self.settings.keys())
             if settings.get(name) != self.settings.get(name)
+            and (name in self.settings or not name.startswith(DIGEST))  # which 0.4.0 has not written
         ]
         if differ:
             raise DistillationError(
@@ -114,13 +116,15 @@ def read_tensors(path: Path) -> Tensors:
 
 def settings_of(nlp: Language) -> dict[str, Any]:
     """What has to be as it was for a run to be resumed: the fields of the config by their dotted names, those that the update
-    was made from, and the labels of the components."""
+    was made from, the labels of the components, and the teachers' files."""
     config: dict[str, Any] = nlp.config.interpolate()
     chosen = {section: config.get(section, {}) for section in SECTIONS}
     chosen["distillation"] = getattr(nlp.update, "block", {})
     flat = {name: value for name, value in _flatten(chosen) if not f"{name}.".startswith(tuple(f"{f}." for f in FREE))}
     labels = {f"labels of {name}": list(map(str, getattr(pipe, "labels", []))) for name, pipe in nlp.pipeline}
-    return json.loads(json.dumps({**flat, **labels}))
+    teachers = getattr(nlp.update, "teachers", [])
+    digests = {f"{DIGEST} {i}": teacher.digest for i, teacher in enumerate(teachers, start=1)}
+    return json.loads(json.dumps({**flat, **labels, **digests}))
 
 
 def _flatten(block: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
