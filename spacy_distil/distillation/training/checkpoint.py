@@ -20,9 +20,8 @@ from spacy_distil.distillation.training.safe_writes import write_file
 from spacy_distil.distillation.training.state import Tensors
 from spacy_distil.encoder.saved import write_tensors
 
-METADATA, FORMAT = "spacy_distil_checkpoint", "1"
+METADATA, FORMAT = "spacy_distil_checkpoint", "2"
 SECTIONS = ("nlp", "components", "corpora", "initialize", "training", "pruning")
-DIGEST = "digest of the files of teacher"
 # What a run may be resumed with another value of.
 FREE = (
     "training.max_steps",
@@ -89,7 +88,6 @@ class Checkpoint:
             f"{name} = {settings.get(name)!r} (in the checkpoint: {self.settings.get(name)!r})"
             for name in sorted(settings.keys() | self.settings.keys())
             if settings.get(name) != self.settings.get(name)
-            and (name in self.settings or not name.startswith(DIGEST))  # which 0.4.0 has not written
         ]
         if differ:
             raise DistillationError(
@@ -99,7 +97,7 @@ class Checkpoint:
 
     def check_end(self, training: Mapping[str, Any]) -> None:
         """RAISES: DistillationError if the run has come to its end, and would not have with the limits of [training]."""
-        name, limit = self.values.get("ended_by", (None, 0))  # which 0.2.0 has not written
+        name, limit = self.values["ended_by"]
         if limit and (not training[name] or training[name] > limit):
             raise DistillationError(
                 f"The run came to its end at step {self.step}, by {name} = {limit}, and with that went the state from which it "
@@ -123,7 +121,7 @@ def settings_of(nlp: Language) -> dict[str, Any]:
     flat = {name: value for name, value in _flatten(chosen) if not f"{name}.".startswith(tuple(f"{f}." for f in FREE))}
     labels = {f"labels of {name}": list(map(str, getattr(pipe, "labels", []))) for name, pipe in nlp.pipeline}
     teachers = getattr(nlp.update, "teachers", [])
-    digests = {f"{DIGEST} {i}": teacher.digest for i, teacher in enumerate(teachers, start=1)}
+    digests = {f"digest of the files of teacher {i}": teacher.digest for i, teacher in enumerate(teachers, start=1)}
     return json.loads(json.dumps({**flat, **labels, **digests}))
 
 
