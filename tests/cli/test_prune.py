@@ -30,7 +30,7 @@ def test_it_writes_a_smaller_pipeline_and_says_how_sparse_it_is(saved, tmp_path)
     assert rows["lin1"] == ["lin1", "6,144", "1,536", "75.0%"]
     encoder = counted["encoder"]
     assert rows["encoder"][1:3] == [f"{encoder.weights:,}", f"{encoder.weights - encoder.zeros:,}"]
-    before, now = map(float, re.findall(r"([0-9.]+) MB", result.output))
+    before, now = map(float, re.findall(r"([0-9.]+)\s+MB", result.output))  # lines are wrapped
     assert 0 < now < before
     assert {path.name for path in tmp_path.iterdir()} == {"nlp", "out"}
 
