@@ -36,7 +36,7 @@ def test_a_corpus_calibrates_it(saved, texts, tmp_path):
     nlp = spacy.load(tmp_path / "out")
     assert nlp.get_pipe("distilbert").shim.calibration is not None
     assert nlp("the film")[0].has_vector
-    before, now = map(float, re.findall(r"([0-9.]+) MB", result.output))
+    before, now = map(float, re.findall(r"([0-9.]+)\s+MB", result.output))  # lines are wrapped
     assert 0 < now < before
 
 
