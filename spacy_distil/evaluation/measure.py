@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -19,6 +20,7 @@ import psutil
 import torch
 from spacy.language import Language
 from spacy.tokens import Doc
+from spacy.util import _pipe, minibatch
 from thinc.api import Model
 
 T = TypeVar("T")
@@ -96,6 +98,28 @@ def words_per_second(nlp: Language, texts: Sequence[str], *, batch_size: int = 2
 def time_pipe(nlp: Language, texts: Sequence[str], *, batch_size: int = 256) -> float:
     """Seconds that `nlp.pipe(texts)` takes. The Docs are not kept."""
     return time_call(lambda: _exhaust(nlp.pipe((make_doc(nlp, text) for text in texts), batch_size=batch_size)))
+
+
+def time_components(nlp: Language, texts: Sequence[str], *, batch_size: int = 256) -> dict[str, float]:
+    """Seconds that each component takes for all texts, in the pipeline's order. A pass over the first batch warms up.
+
+    batch_size: Docs, which pass through all components before the next batch.
+    """
+    batches = list(minibatch(texts, batch_size))
+    for batch in batches[:1]:
+        _time_components(nlp, batch)
+    parts = [_time_components(nlp, batch) for batch in batches]
+    return {name: sum(part[name] for part in parts) for name in nlp.pipe_names}
+
+
+def _time_components(nlp: Language, texts: Sequence[str]) -> dict[str, float]:
+    docs = [make_doc(nlp, text) for text in texts]
+    seconds = {}
+    for name, pipe in nlp.pipeline:
+        stream = _pipe(docs, pipe, name, nlp.default_error_handler, {"batch_size": len(docs)})
+        docs = []
+        seconds[name] = time_call(partial(docs.extend, stream))
+    return seconds
 
 
 def latency(nlp: Language, text: str, *, calls: int = 30) -> float:

@@ -36,7 +36,7 @@ def compress(pipeline, labelled, tmp_path):
 def test_distil_prune_and_round_are_one_command(compress, tmp_path):
     result = compress("--layers", "2", "--compute", "0.5", "--vocabulary")
     assert result.exit_code == 0, result.output
-    says(result, "Trials", "whole", "Made: 2-layers-50-bfloat16")
+    says(result, "Trials", "whole", "Made: 2-layers-50-bfloat16", "Where its time goes: ")
     out = tmp_path / "out"
     assert {"model-best", "report.html", "report.json", "report.md", "pareto.png"} <= {p.name for p in out.iterdir()}
     best, whole = spacy.load(out / "model-best"), spacy.load(tmp_path / "nlp")

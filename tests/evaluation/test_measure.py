@@ -107,6 +107,23 @@ def test_words_per_second_are_words_over_the_median_time(monkeypatch: pytest.Mon
     assert measure.words_per_second(nlp, ["one two", "three four"], repeats=3) == 1.0
 
 
+def test_each_component_is_timed_with_all_texts_after_a_warm_up(nlp: Language, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, ...]] = []
+    times = iter([100.0, 100.0, 100.0, 1.0, 2.0, 3.0, 0.1, 0.2, 0.3])
+
+    def time_call(function: Any) -> float:
+        function()
+        docs = function.func.__self__
+        assert all(doc.has_annotation("TAG") == (len(seen) % 3 > 0) for doc in docs)
+        seen.append(tuple(doc.text for doc in docs))
+        return next(times)
+
+    monkeypatch.setattr(measure, "time_call", time_call)
+    seconds = measure.time_components(nlp, ["a", "b b", "c"], batch_size=2)
+    assert seconds == pytest.approx({"distilbert": 1.1, "two": 2.2, "three": 3.3})
+    assert seen == [("a", "b b")] * 6 + [("c",)] * 3
+
+
 def test_latency_is_the_median_of_calls_after_a_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
     nlp = spacy.blank("en")
     times = iter([1.0, 9.0, 2.0])

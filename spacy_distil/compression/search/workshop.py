@@ -19,7 +19,7 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -54,6 +54,7 @@ from spacy_distil.distillation.teacher import Teacher, load_teacher
 from spacy_distil.drafts import new_file, new_folder, write_json
 from spacy_distil.encoder.int8 import largest_weight
 from spacy_distil.encoder.precision import resolve_precision
+from spacy_distil.evaluation.measure import time_components
 from spacy_distil.evaluation.sources import texts_with_questions
 from spacy_distil.pipeline.distilbert import DistilBert
 
@@ -119,12 +120,14 @@ class Workshop:
             if not self._held_out.exists():
                 self._write_held_out()
             examples = self._read_held_out(self.whole)
-            self._stopwatch = Stopwatch(self.whole, texts_with_questions(self.whole, examples))
+            texts = texts_with_questions(self.whole, examples)
+            self._stopwatch = Stopwatch(self.whole, texts)
             self.base = self._try(WHOLE, self._whole_path, None, Shape(self.depth), "auto")
         except BaseException:
             if is_new:
                 shutil.rmtree(folder, ignore_errors=True)
             raise
+        self._progress(f"Where its time goes: {describe_shares(time_components(self.whole, texts[:FEW]))}")
         for left in (path for pattern in LEFT_BEHIND for path in folder.glob(pattern)):
             shutil.rmtree(left)
 
@@ -342,6 +345,13 @@ class Workshop:
         }
         check_past(self.folder, past, now)
         return vocabulary
+
+
+def describe_shares(seconds: Mapping[str, float]) -> str:
+    """What each component takes of the time of all, the longest first: what is no encoder hardly becomes faster."""
+    total = sum(seconds.values())
+    shares = sorted(((of / total, name) for name, of in seconds.items()), reverse=True)
+    return ", ".join(f"{name} {share:.0%}" for share, name in shares if share >= 0.005)
 
 
 def choose_precisions(settings: Settings) -> list[str]:

@@ -23,7 +23,7 @@ from spacy_distil.compression.search import costs
 from spacy_distil.compression.search.scores import score
 from spacy_distil.compression.search.settings import Settings
 from spacy_distil.compression.search.shapes import Shape
-from spacy_distil.compression.search.workshop import Workshop
+from spacy_distil.compression.search.workshop import Workshop, describe_shares
 from spacy_distil.distillation.teacher import load_teacher
 from tests.compression.conftest import build, nlp
 from tests.pipeline.conftest import TEXTS, examples
@@ -373,3 +373,7 @@ def test_weights_can_be_pruned_on_the_way(pipeline, labelled, trainer, tmp_path)
         weight = spacy.load(trial.folder).get_pipe("distilbert").shim.encoder.layers[0].ffn.lin1.weight
         assert float((weight == 0).float().mean()) == pytest.approx(0.5, abs=0.01)
     assert half.cost.disk < auto.cost.disk < workshop.base.cost.disk
+
+
+def test_shares_of_the_time_are_told_from_the_longest() -> None:
+    assert describe_shares({"ner": 1.0, "distilbert": 2.99, "sentencizer": 0.01}) == "distilbert 75%, ner 25%"
