@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
 from typing import cast, get_args
 
@@ -153,9 +154,9 @@ def has_dropout(model: Model) -> bool:
 
 def split_rows(encoded: Encoded, rows: str) -> OutT:
     """An array for each Doc: its tokens, or its `[CLS]` as (1, width)."""
-    matrix = encoded.cls if rows == "cls" else encoded.tokens
+    matrix = cast(Floats2d, torch2xp(encoded.cls if rows == "cls" else encoded.tokens))
     lengths = [1] * len(encoded.lengths) if rows == "cls" else encoded.lengths
-    return [cast(Floats2d, torch2xp(part)) for part in torch.split(matrix, lengths)]
+    return [matrix[end - length : end] for length, end in zip(lengths, accumulate(lengths), strict=True)]
 
 
 def join_rows(rows: OutT, device: torch.device) -> torch.Tensor:

@@ -129,10 +129,10 @@ class DistilBert(Tok2Vec):
         if self.keep == "nothing" and not self.listeners:
             return
         feeds_transformer_listeners = any(map(transformer_listener.is_one, self.listeners))
-        for doc, tokens, cls in zip(docs, split_rows(encoded, "tokens"), encoded.cls, strict=True):
+        for doc, tokens, cls in zip(docs, split_rows(encoded, "tokens"), split_rows(encoded, "cls"), strict=True):
             # A Doc alone owns its batch: a copy would only cost its memory once more.
             doc.tensor = tokens if len(docs) == 1 else tokens.copy()  # type: ignore[assignment]
-            doc._.set(CLS_EXTENSION, torch2xp(cls).copy())
+            doc._.set(CLS_EXTENSION, cls[0].copy())
             if feeds_transformer_listeners:
                 transformer_listener.annotate(doc)
         if encoded.layers is not None:
