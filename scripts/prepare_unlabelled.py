@@ -1,5 +1,6 @@
 """Write texts without labels, a JSON object a line, from sets of other forms."""
 
+import shutil
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
@@ -23,6 +24,22 @@ def wikipedia(output: Path, files: list[Path]) -> None:
 def tweets(output: Path, files: list[Path]) -> None:
     """The tweets of the Broad Twitter Corpus, their tokens with spaces between. OUTPUT: a .jsonl file. FILES: the set's."""
     write(output, (text for file in files for text in read_posts(file)))
+
+
+@app.command()
+def requests(output: Path, file: Path, domains: Path, names: list[str], beside: Path | None = None) -> None:
+    """What customers ask in some domains of CLINC150, its train part. OUTPUT: a .jsonl file. FILE: the set's. DOMAINS: which
+    intents are of which domain. NAMES: of domains.
+
+    beside: a corpus that is copied into the folder, so that both can be read as one.
+    """
+    intents = srsly.read_json(domains)
+    if unknown := [name for name in names if name not in intents]:
+        msg.fail(f"{domains} has no domain {unknown[0]!r}", f"It has {', '.join(intents)}.", exits=1)
+    wanted = {intent for name in names for intent in intents[name]}
+    write(output, (text for text, intent in srsly.read_json(file)["train"] if intent in wanted))
+    if beside is not None:
+        shutil.copy(beside, output.parent)
 
 
 def read_paragraphs(path: Path) -> Iterator[str]:

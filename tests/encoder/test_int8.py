@@ -67,9 +67,10 @@ def test_static_products_are_those_of_the_rounded_numbers(layers, x):
 def test_the_largest_sums_are_whole(largest):
     """Without VNNI products with larger weights are cut off in 16 bits."""
     layer = nn.Linear(384, 8)
-    with torch.no_grad():
-        layer.weight.copy_(torch.tensor([1.0, -1.0]).repeat(4)[:, None].expand(8, 384))
+    with torch.no_grad():  # `largest` times a power of two, which is a scale that is not rounded
+        layer.weight.copy_(torch.tensor([1.0, -1.0]).repeat(4)[:, None].expand(8, 384)).mul_(largest / 128)
     x = torch.ones(3, 384)
+    x[:, 0] = 0.0
     for inputs in (InputRange(0.0, 1.0), None):
         torch.testing.assert_close(Int8Product([layer], torch.float32, inputs, largest=largest)(x), layer(x))
 

@@ -301,6 +301,20 @@ def test_texts_without_labels_are_paragraphs_and_tweets(tmp_path: Path) -> None:
     assert list(srsly.read_jsonl(tmp_path / "tweets.jsonl")) == [{"text": "RT @ me"}, {"text": ":)"}]
 
 
+def test_texts_without_labels_are_requests_of_some_domains(tmp_path: Path) -> None:
+    script = import_script("prepare_unlabelled")
+    srsly.write_json(tmp_path / "domains.json", {"banking": ["transfer"], "travel": ["visa"], "cards": ["lost"]})
+    rows = [["send money", "transfer"], ["do i need a visa", "visa"], ["my card is gone", "lost"]]
+    srsly.write_json(tmp_path / "set.json", {"train": rows, "val": [["pay bob", "transfer"]]})
+    (tmp_path / "train.spacy").write_bytes(b"corpus")
+    output, files = tmp_path / "taught" / "requests.jsonl", (tmp_path / "set.json", tmp_path / "domains.json")
+    script.requests(output, *files, ["banking", "cards"], beside=tmp_path / "train.spacy")
+    assert list(srsly.read_jsonl(output)) == [{"text": "send money"}, {"text": "my card is gone"}]
+    assert (output.parent / "train.spacy").read_bytes() == b"corpus"
+    with pytest.raises(SystemExit):
+        script.requests(output, *files, ["kitchen"])
+
+
 def test_goemotions_converts_with_one_sentiment_a_text(tmp_path: Path) -> None:
     script = import_script("prepare_goemotions")
     emotions = [emotion for group in script.GROUPS.values() for emotion in group]
