@@ -45,13 +45,15 @@ def start_averages(optimizer: Optimizer, key: Key, values: Tensor, where: Tensor
         averages[where] = values[where]
 
 
+@torch.no_grad()
 def _step_by_thinc(optimizer: Optimizer, model_id: int, trained: list[tuple[str, nn.Parameter]]) -> None:
     for name, parameter in trained:
         assert parameter.grad is not None
         weights, _ = optimizer(
             (model_id, name), cast(FloatsXd, torch2xp(parameter.data)), cast(FloatsXd, torch2xp(parameter.grad))
         )
-        parameter.data = xp2torch(weights, device=parameter.device)
+        # A tensor made of the array would hold the one before, step after step, and the heap would fall to pieces between.
+        parameter.copy_(xp2torch(weights, device=parameter.device))
 
 
 @torch.no_grad()

@@ -80,6 +80,15 @@ def test_plain_gradient_descent():
     run(lambda: Optimizer(0.05, beta1=0.0, beta2=0.0, L2=0.1, L2_is_weight_decay=False, grad_clip=0.5))
 
 
+@pytest.mark.parametrize("settings", [{}, {"use_radam": True}, {"beta1": 0.0, "beta2": 0.0}])
+def test_parameters_keep_their_memory(settings):
+    parameter = nn.Parameter(torch.ones(3))
+    storage = parameter.untyped_storage()
+    parameter.grad = torch.ones(3)
+    fused.step(Optimizer(0.05, **settings), MODEL, [("weight", parameter)])
+    assert parameter.untyped_storage() is storage
+
+
 def test_parameters_that_join_later_and_pause():
     run(lambda: Optimizer(0.05), present=lambda step, name: name == "weight" or step > 2)
     run(lambda: Optimizer(0.05), present=lambda step, name: name == "weight" or step % 2 == 0)
