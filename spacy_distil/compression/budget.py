@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from torch import Size
+
 from spacy_distil.compression.errors import CompressionError
 from spacy_distil.compression.importance import Importance, LayerImportance
 from spacy_distil.compression.structured import LayerPart, Parts, shape_of, whole_layers
@@ -81,6 +83,18 @@ def check_budget(
             f"compute = {compute}: with one head and {GROUP} neurons in each of its {len(shapes)} layers the encoder still has "
             f"{least:.4g} of its cost, so that a layer would lose all its heads. Ask for more, or let whole layers go."
         )
+
+
+def smallest_parts(config: EncoderConfig) -> dict[str, Size]:
+    """The shapes of what goes at once, a head or a group of neurons, by what to call it: those of a layer that has lost some
+    are multiples of it."""
+    head, group = config.head_width, GROUP
+    return {
+        f"{head} rows of q_lin, k_lin and v_lin": Size((head, config.width)),
+        f"{head} columns of out_lin": Size((config.width, head)),
+        f"{group} rows of lin1": Size((group, config.width)),
+        f"{group} columns of lin2": Size((config.width, group)),
+    }
 
 
 def _units(config: EncoderConfig, layer: int, importance: LayerImportance, cost: Cost) -> Iterator[Unit]:

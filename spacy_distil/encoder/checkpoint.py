@@ -64,7 +64,8 @@ TYPES, POSITIONS = "embeddings.token_type_embeddings.weight", "embeddings.positi
 class Checkpoint:
     """Weights by `DistilBertEncoder`'s parameter names in float32, the shape that they fit, and their tokenizer.
 
-    sparse: the encoder was pruned, and the zeros in its matrices are there to stay.
+    sparse: the encoder was pruned, and the zeros in the matrices of its layers are there to stay.
+    sparse_embeddings: those in its embeddings too.
     storage: what the weights are exact in, as the file from which they come holds them.
     calibration: how the inputs of its matrix products are rounded, where that was calibrated.
     """
@@ -73,6 +74,7 @@ class Checkpoint:
     weights: dict[str, Tensor]
     tokenizer: PieceTokenizer
     sparse: bool = False
+    sparse_embeddings: bool = False
     storage: Storage = "float32"
     calibration: Calibration | None = None
 
@@ -233,6 +235,7 @@ def read_component(path: str | Path) -> Checkpoint:
         config, tokenizer = EncoderConfig.from_dict(about["config"]), PieceTokenizer.from_dict(about["tokenizer"])
         shapes = _shapes(config)
         is_sparse = about["format"] == SPARSE_FORMAT or about.get("sparse", False)
+        of_embeddings = is_sparse and about.get("sparse_embeddings", True)
         storage = about.get("storage", "float32")
         calibration = Calibration.pop(weights, config)
         if is_sparse:
@@ -246,7 +249,7 @@ def read_component(path: str | Path) -> Checkpoint:
             weights = calibration.divided(weights)
     except Exception as error:  # tokenizers raises bare Exception
         raise damaged(path, error) from None
-    return Checkpoint(config, weights, tokenizer, is_sparse, storage, calibration)
+    return Checkpoint(config, weights, tokenizer, is_sparse, of_embeddings, storage, calibration)
 
 
 def _read_folder(folder: Path, name: str, layers: Sequence[int] | None, sha256: str | None) -> Checkpoint:

@@ -189,7 +189,9 @@ class DistilBertShim(TorchShim):
         self._model = checkpoint.build().to(get_torch_default_device())
         for part in self._model.parts[:n_frozen]:
             part.requires_grad_(False)
-        self.zeros = Zeros.of(self._model) if checkpoint.sparse and self.options.keep_zeros else Zeros()
+        self.zeros = Zeros()
+        if checkpoint.sparse and self.options.keep_zeros:
+            self.zeros = Zeros.of(self._model, embeddings=checkpoint.sparse_embeddings)
         self.storage, self.calibration = checkpoint.storage, checkpoint.calibration
         self._plan = None
 
@@ -436,7 +438,10 @@ class DistilBertShim(TorchShim):
         """Set weights to zero, for good."""
         self.zeros = zeros
         zeros.apply(dict(self.encoder.named_parameters()))
-        self._plan = None
+        storage = self.storage
+        self._learns()
+        if storage == "bfloat16":  # as exact in it as before; scales of int8 rows are others now
+            self.storage = storage
 
     # Batches
 
@@ -506,6 +511,7 @@ class DistilBertShim(TorchShim):
         if about["format"] in NEEDS:
             about["needs"] = NEEDS[about["format"]]
         if self.zeros:
+            about["sparse_embeddings"] = self.zeros.of_embeddings
             weights = sparse.compress(weights, self.zeros.pruned)
         if self.calibration is not None:
             weights |= self.calibration.to_tensors()
@@ -523,7 +529,13 @@ def to_checkpoint(shim: DistilBertShim) -> Checkpoint:
     """The encoder as it is now; the tensors are its own."""
     encoder = shim.encoder
     return Checkpoint(
-        encoder.config, encoder.state_dict(), shim.tokenizer, bool(shim.zeros), shim.storage, shim.calibration
+        encoder.config,
+        encoder.state_dict(),
+        shim.tokenizer,
+        bool(shim.zeros),
+        shim.zeros.of_embeddings,
+        shim.storage,
+        shim.calibration,
     )
 
 

@@ -37,13 +37,18 @@ class Zeros:
         self._optimizer: int | None = None
 
     @classmethod
-    def of(cls, encoder: DistilBertEncoder) -> Zeros:
-        """All that are zero now."""
-        zeros = {name: parameter.detach() == 0 for name, parameter in prunable(encoder, embeddings=True).items()}
+    def of(cls, encoder: DistilBertEncoder, *, embeddings: bool) -> Zeros:
+        """All that are zero now, in the layers alone or in the embeddings too."""
+        zeros = {name: parameter.detach() == 0 for name, parameter in prunable(encoder, embeddings=embeddings).items()}
         return cls({name: zero for name, zero in zeros.items() if zero.any()})
 
     def __bool__(self) -> bool:
         return bool(self.pruned)
+
+    @property
+    def of_embeddings(self) -> bool:
+        """Whether some are in the embeddings."""
+        return any(name in EMBEDDINGS for name in self.pruned)
 
     def fixed(self) -> Zeros:
         """The same zeros, as they are from now on for a copy of the encoder."""

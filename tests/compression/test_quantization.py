@@ -108,8 +108,10 @@ def test_a_rounded_file_says_which_version_it_needs(nlp, tmp_path):
 
 def test_a_rounded_pipeline_requires_the_version_that_reads_it(nlp, tmp_path):
     nlp.meta["requirements"] = ["other>=1.0", "spacy-distil>=0.1.0"]
+    nlp.meta["performance"] = {"tag_acc": 0.9}
     quantize(nlp, "bfloat16")
     quantize(nlp, "bfloat16")
+    assert not nlp.meta["performance"]
     assert reload(nlp, tmp_path / "nlp").meta["requirements"] == ["other>=1.0", "spacy-distil>=0.3.0"]
 
 
@@ -128,6 +130,47 @@ def test_zeros_take_no_place_in_int8(nlp, corpus, tmp_path):
     for key, value in loaded.get_pipe("distilbert").shim.encoder.state_dict().items():
         if key.startswith("transformer.") and value.dim() == 2:
             assert value[pruned[key]].eq(0).all()
+
+
+@runs_here
+def test_what_rounds_to_zero_was_not_pruned(nlp, corpus, tmp_path):
+    prune(nlp, Selection.read(0.5, pattern="2x2"))
+    shim = nlp.get_pipe("distilbert").shim
+    pruned = {name: mask.clone() for name, mask in shim.zeros.pruned.items()}
+    shim.encoder.embeddings.word_embeddings.weight.data[:, 0] = 100.0  # the others in its rows are small beside it
+    quantize(nlp, "int8", corpus)
+    assert (shim.encoder.embeddings.word_embeddings.weight == 0).any()
+    nlp.to_disk(tmp_path / "int8")
+    loaded = spacy.load(tmp_path / "int8", config={"components.distilbert.model.precision": "auto"})
+    shim = loaded.get_pipe("distilbert").shim
+    assert shim.zeros.pruned.keys() == pruned.keys()
+    loaded.update(examples(loaded), sgd=Adam(0.01))
+    assert (shim.encoder.embeddings.word_embeddings.weight[:, 1:] != 0).sum() > 0
+    for name, parameter in prunable(shim.encoder, embeddings=False).items():
+        assert parameter[pruned[name]].eq(0).all()
+
+
+@runs_here
+def test_int8_is_not_pruned_but_its_weights_are(nlp, corpus, tmp_path):
+    quantize(nlp, "int8", corpus)
+    selection = Selection.read(0.6)
+    with pytest.raises(CompressionError, match="in int8, which does not learn"):
+        prune(nlp, selection)
+    nlp.to_disk(tmp_path / "int8")
+    loaded = spacy.load(tmp_path / "int8", config={"components.distilbert.model.precision": "float32"})
+    prune(loaded, selection)
+    after = vectors(loaded)
+    assert all((a == b).all() for a, b in zip(vectors(reload(loaded, tmp_path / "pruned")), after, strict=True))
+
+
+def test_pruned_bfloat16_stays_so(nlp, tmp_path):
+    quantize(nlp, "bfloat16")
+    prune(nlp, Selection.read(0.6))
+    after = vectors(nlp)
+    loaded = reload(nlp, tmp_path / "pruned")
+    assert loaded.get_pipe("distilbert").shim.storage == "bfloat16"
+    assert all((a == b).all() for a, b in zip(vectors(loaded), after, strict=True))
+    assert loaded.meta["requirements"] == ["spacy-distil>=0.3.0"]
 
 
 @runs_here
@@ -179,18 +222,24 @@ def test_auto_runs_the_very_weights_that_int8_runs(nlp, corpus, tmp_path):
 
 
 @runs_here
-@pytest.mark.parametrize("storage", ["int8", "bfloat16"])
-def test_without_texts_it_stays_calibrated(storage, nlp, corpus, tmp_path):
+def test_without_texts_it_stays_calibrated(nlp, corpus, tmp_path):
     quantize(nlp, "int8", corpus)
     nlp.to_disk(tmp_path / "once")
-    (encoder,) = quantize(nlp, storage).values()
+    (encoder,) = quantize(nlp, "int8").values()
     assert encoder.calibrated
     ranges = [pipe.get_pipe("distilbert").shim.calibration.ranges for pipe in (nlp, spacy.load(tmp_path / "once"))]
     assert torch.equal(*ranges)
     after = vectors(nlp)
     assert all((a == b).all() for a, b in zip(vectors(reload(nlp, tmp_path / "twice")), after, strict=True))
-    is_same = weights_file(tmp_path / "twice").read_bytes() == weights_file(tmp_path / "once").read_bytes()
-    assert is_same == (storage == "int8")
+    assert weights_file(tmp_path / "twice").read_bytes() == weights_file(tmp_path / "once").read_bytes()
+
+
+@runs_here
+def test_int8_does_not_become_larger(nlp, corpus):
+    quantize(nlp, "int8", corpus)
+    with pytest.raises(CompressionError, match="'distilbert' is in int8, half as large as in bfloat16"):
+        quantize(nlp, "bfloat16")
+    assert nlp.get_pipe("distilbert").shim.storage == "int8"
 
 
 @runs_here

@@ -161,6 +161,17 @@ def test_a_schedule_that_training_does_not_reach_is_an_error(distilbert_folder, 
         begun(from_gold(corpus, distilbert_folder, end=13))
 
 
+def test_a_schedule_that_epochs_may_cut_off_is_a_warning(distilbert_folder, corpus, caplog):
+    student = from_gold(corpus, distilbert_folder)
+    begun(student)
+    assert "max_epochs" not in caplog.text
+    student["training"].update(max_epochs=1, max_steps=0)
+    begun(student)
+    assert (
+        "[pruning] ends at step 8. If max_epochs = 1 ends training before, the pipeline is less sparse" in caplog.text
+    )
+
+
 def test_an_encoder_that_is_not_trained_is_an_error(distilbert_folder, corpus):
     student = from_gold(corpus, distilbert_folder)
     student["training"]["frozen_components"] = ["tok2vec"]

@@ -15,6 +15,7 @@ from spacy.language import Language
 from thinc.api import Adam
 from torch import Tensor
 
+from spacy_distil.compression.errors import CompressionError
 from spacy_distil.compression.sparsity.magnitude import prune
 from spacy_distil.compression.sparsity.report import measure_sparsity
 from spacy_distil.compression.sparsity.selection import Selection
@@ -156,6 +157,28 @@ def test_a_pruned_file_says_which_version_it_needs(saved):
     assert about(saved)["format"] == "2"
     assert about(saved)["needs"] == "0.2.0"
     assert load_checkpoint(str(saved)).sparse
+
+
+def test_a_pruned_pipeline_requires_the_version_that_reads_it(nlp):
+    nlp.meta["performance"] = {"tag_acc": 0.9}
+    prune(nlp, Selection.read(0.5))
+    assert nlp.meta["requirements"] == ["spacy-distil>=0.2.0"]
+    assert not nlp.meta["performance"]
+
+
+def test_less_than_there_is_can_not_be_pruned(pruned):
+    with pytest.raises(
+        CompressionError, match=r"of the encoder in 'distilbert' are zero already, more than sparsity = 0\.3"
+    ):
+        prune(pruned, Selection.read(0.3))
+    prune(pruned, Selection.read(None, pattern="2:4"))  # says how many of a group, at most
+
+
+def test_files_that_do_not_say_which_matrices_keep_all_zeros(saved, pruned):
+    rewrite(saved, lambda tensors, said: said.pop("sparse_embeddings"))
+    zeros = shim_of(spacy.load(saved)).zeros.pruned
+    assert zeros.keys() == shim_of(pruned).zeros.pruned.keys()
+    assert "embeddings.word_embeddings.weight" in zeros
 
 
 def truncate(tensors: dict[str, Tensor], said: dict) -> None:

@@ -108,14 +108,33 @@ def test_a_dead_weight_takes_no_place_of_a_living_one_in_its_group():
     assert pruned["m"].tolist() == [[True, False, False, True]]
 
 
-@pytest.mark.parametrize("scope", ["local", "global"])
-def test_a_matrix_that_would_lose_everything_is_an_error(scope):
+def test_a_matrix_that_would_lose_everything_is_an_error():
     scores = {"small": torch.rand(2, 2), "large": 1 + torch.rand(20, 20)}
-    selection = Selection.read(0.9, scope=scope, pattern=None)
-    if scope == "local":
-        assert not selection.choose({"large": scores["large"]}, 0.9, {})["large"].all()
+    selection = Selection.read(0.9, scope="local", pattern=None)
+    assert not selection.choose({"large": scores["large"]}, 0.9, {})["large"].all()
     with pytest.raises(CompressionError, match=r"Nothing would be left of small at a sparsity of 0\.9\. Prune less"):
         selection.choose(scores, 0.9, {})
+
+
+def test_of_all_matrices_each_keeps_its_best():
+    scores = {"small": torch.rand(2, 2), "large": 1 + torch.rand(20, 20)}
+    pruned = Selection.read(0.9, scope="global").choose(scores, 0.9, {})
+    assert (~pruned["small"]).nonzero().tolist() == [list(divmod(int(scores["small"].argmax()), 2))]
+    assert sum(int(mask.sum()) for mask in pruned.values()) == round(0.9 * 404)
+    scores["large"] = scores["large"][:2, :2]
+    with pytest.raises(
+        CompressionError, match=r"Nothing would be left of small at a sparsity of 0\.9\. Prune less, or with"
+    ):
+        Selection.read(0.9, scope="global").choose(scores, 0.9, {})
+
+
+@pytest.mark.parametrize("scope", ["local", "global"])
+def test_a_matrix_of_zeros_stays_one(scope):
+    scores = {"dead": torch.zeros(4, 4), "alive": 1 + torch.rand(4, 4)}
+    zeros = {"dead": torch.ones(4, 4, dtype=torch.bool)}
+    pruned = Selection.read(0.75, scope=scope).choose(scores, 0.75, zeros)
+    assert pruned["dead"].all()
+    assert int(pruned["alive"].sum()) == (12 if scope == "local" else 8)
 
 
 @pytest.mark.parametrize("sparsity", [-0.1, 1.0, 1.5, float("nan"), float("inf"), "0.5", True])

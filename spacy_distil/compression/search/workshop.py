@@ -33,7 +33,7 @@ from spacy.training import Example
 from thinc.api import Config
 from thinc.util import get_torch_default_device
 
-from spacy_distil.compression.budget import check_budget
+from spacy_distil.compression.budget import check_budget, smallest_parts
 from spacy_distil.compression.encoders import check_trainable, find_encoders
 from spacy_distil.compression.errors import CompressionError
 from spacy_distil.compression.importance import Importance
@@ -45,8 +45,12 @@ from spacy_distil.compression.search.past import check_past, digest_files, read_
 from spacy_distil.compression.search.scores import score
 from spacy_distil.compression.search.settings import Settings
 from spacy_distil.compression.search.shapes import Shape, depth_of, even_parts, spread_layers
+from spacy_distil.compression.search.strategy import make_grid
 from spacy_distil.compression.search.trial import FILE, Cost, Trial
 from spacy_distil.compression.slim import cut, measure_sample, slim
+from spacy_distil.compression.sparsity.attach import check_length
+from spacy_distil.compression.sparsity.settings import BLOCK as PRUNING
+from spacy_distil.compression.sparsity.settings import Settings as PruningSettings
 from spacy_distil.compression.structured import shape_of, whole_layers
 from spacy_distil.corpora.text import TextCorpus
 from spacy_distil.distillation.settings import BLOCK as DISTILLATION
@@ -54,6 +58,7 @@ from spacy_distil.distillation.teacher import Teacher, load_teacher
 from spacy_distil.drafts import new_file, new_folder, write_json
 from spacy_distil.encoder.int8 import largest_weight
 from spacy_distil.encoder.precision import resolve_precision
+from spacy_distil.encoder.shim import DistilBertShim
 from spacy_distil.evaluation.measure import time_components
 from spacy_distil.evaluation.sources import texts_with_questions
 from spacy_distil.pipeline.distilbert import DistilBert
@@ -94,9 +99,10 @@ class Workshop:
         """
         dev: the corpus on which all are scored; None: a part of `corpus` that nothing is trained on.
         config: what holds in every training in place of the pipeline's own settings.
-        RAISES: CompressionError for a pipeline without an encoder, or with one in int8, numbers of layers that it has not, a
-            corpus on which it has no score, and a folder in which another search stands; EncoderError for int8 where it does
-            not run; TeacherError and CorpusError for what can't be read.
+        RAISES: CompressionError for a pipeline without an encoder, or with one in int8, numbers of layers that it has not,
+            named shapes that can't be made, a [pruning] that can't be done, a corpus on which it has no score, and a folder in
+            which another search stands; EncoderError for int8 where it does not run; TeacherError and CorpusError for what
+            can't be read.
         """
         self.folder, self.pipeline, self.corpus, self.dev = folder, pipeline, corpus, dev
         self.settings, self.config = settings, config or Config()
@@ -109,6 +115,9 @@ class Workshop:
             if not 1 <= layers <= self.depth:
                 raise CompressionError(f"layers = {layers}: the pipeline's encoder has {self.depth} layers.")
         check_trainable(encoders)
+        if settings.is_grid:
+            make_grid(self, settings, settings.layers or ())
+        self._check_pruning(encoders)
         self.precisions = choose_precisions(settings)
         of_config = self.config.get("training", {}).get("score_weights", {})
         weights = {**self.whole.config["training"]["score_weights"], **of_config}
@@ -130,6 +139,18 @@ class Workshop:
         self._progress(f"Where its time goes: {describe_shares(time_components(self.whole, texts[:FEW]))}")
         for left in (path for pattern in LEFT_BEHIND for path in folder.glob(pattern)):
             shutil.rmtree(left)
+
+    def _check_pruning(self, encoders: Mapping[str, DistilBertShim]) -> None:
+        """Find out now what would break a training, the first or one after it."""
+        config = make_retraining_config(self.whole, pipeline=self.pipeline, teacher=self.pipeline).merge(self.config)
+        if PRUNING not in config:
+            return
+        config = config.interpolate()
+        pruning = PruningSettings.from_block(config[PRUNING])
+        check_length(pruning.schedule.end, config["training"])
+        if min(self.settings.compute or (0.0,)) < 1:
+            for shim in encoders.values():
+                pruning.selection.pattern.check(smallest_parts(shim.encoder.config))
 
     # What is tried
 

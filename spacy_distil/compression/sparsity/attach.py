@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import spacy
@@ -61,7 +61,7 @@ def attach(nlp: Language) -> None:
                 f"[{BLOCK}] '{name}' is one of the frozen_components of [training], and is not trained: take it out of there, "
                 "or name the components to prune."
             )
-    _check_length(settings.schedule.end, config["training"])
+    check_length(settings.schedule.end, config["training"])
     pruners = {name: Pruner(encoders[name], settings, name) for name in chosen}
     for name, pruner in pruners.items():
         encoders[name].zeros = pruner
@@ -69,9 +69,23 @@ def attach(nlp: Language) -> None:
     logger.info("Pruning %s to a sparsity of %s.", ", ".join(pruners), settings.selection.sparsity)
 
 
-def _check_length(end: int, training: dict[str, Any]) -> None:
+def check_length(end: int, training: Mapping[str, Any]) -> None:
+    """Say where training ends before pruning does, or may.
+
+    end: the step at which the last sparsity is reached.
+    training: the block of the config.
+    RAISES: CompressionError where it surely does.
+    """
     if training["max_steps"] and training["max_steps"] < end:
         raise CompressionError(
             f"[{BLOCK}] end = {end} lies behind the last step of training, max_steps = {training['max_steps']}: the sparsity "
             "would not be reached. Prune earlier, or train longer."
+        )
+    if training["max_epochs"] > 0:
+        logger.warning(
+            "[%s] ends at step %d. If max_epochs = %d ends training before, the pipeline is less sparse: its SCORE is below "
+            "zero then.",
+            BLOCK,
+            end,
+            training["max_epochs"],
         )

@@ -15,8 +15,6 @@ from spacy_distil.encoder import optimizer as fused_optimizer
 from spacy_distil.encoder.shim import DistilBertShim
 from spacy_distil.encoder.zeros import Zeros, prunable
 
-ROUNDING = 1e-3  # a share of each matrix is a whole number of weights
-
 
 class Pruner(Zeros):
     """The zeros of an encoder whose sparsity rises along a schedule.
@@ -46,18 +44,12 @@ class Pruner(Zeros):
         self.step = 0
         self._values = {key: parameter.detach().clone() for key, parameter in parameters.items()}
         self._before = {key: zero for key, zero in self.pruned.items() if key in parameters}
-        present = _share(self._before, self._values)
-        if present > selection.sparsity + ROUNDING:
-            raise CompressionError(
-                f"{present:.4g} of the weights of the encoder in '{name}' are zero already, more than sparsity = "
-                f"{selection.sparsity:.4g}, and they stay zero. Set keep_zeros = false in its model to let them go."
-            )
-        self._initial = min(present, selection.sparsity)
         self.pruned |= {
             key: torch.zeros_like(value, dtype=torch.bool)
             for key, value in self._values.items()
             if key not in self.pruned
         }
+        self._initial = selection.start({key: self.pruned[key] for key in parameters}, name)
         self._criterion: Criterion = (
             Magnitude(selection.pattern)
             if settings.method == "magnitude"
@@ -145,7 +137,3 @@ class Pruner(Zeros):
             value.copy_(state[f"values/{name}"])
         prefix = "criterion/"
         self._criterion.load_state_dict({key[len(prefix) :]: t for key, t in state.items() if key.startswith(prefix)})
-
-
-def _share(zeros: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> float:
-    return sum(int(zero.sum()) for zero in zeros.values()) / sum(weight.numel() for weight in weights.values())

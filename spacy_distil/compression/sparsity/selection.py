@@ -12,6 +12,7 @@ from torch import Tensor
 from spacy_distil.compression.errors import CompressionError
 from spacy_distil.compression.sparsity.patterns import Pattern, read_pattern
 
+ROUNDING = 1e-3  # a share of each matrix is a whole number of weights
 Scope = Literal["local", "global"]
 
 
@@ -51,13 +52,28 @@ class Selection:
             raise CompressionError(f"scope = {scope!r} is not known. Known are {', '.join(get_args(Scope))}.")
         return cls(read.sparsity or float(sparsity), scope, read, embeddings)  # type: ignore[arg-type]
 
+    def start(self, zeros: Mapping[str, Tensor], encoder: str) -> float:
+        """The sparsity from which it goes on: the share of an encoder's weights that are zero already, at most all of its own.
+
+        zeros: True for each weight that is to stay zero, for every matrix that is pruned.
+        encoder: what to call it.
+        Raises CompressionError where more are zero than would be pruned.
+        """
+        present = sum(int(zero.sum()) for zero in zeros.values()) / sum(zero.numel() for zero in zeros.values())
+        if self.pattern.sparsity is None and present > self.sparsity + ROUNDING:
+            raise CompressionError(
+                f"{present:.4g} of the weights of the encoder in '{encoder}' are zero already, more than sparsity = "
+                f"{self.sparsity:.4g}, and they stay zero. Set keep_zeros = false in its model to let them go."
+            )
+        return min(present, self.sparsity)
+
     def choose(self, scores: Mapping[str, Tensor], sparsity: float, zeros: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """True for each weight that is pruned: those that are zero already, and those with the lowest scores.
 
         scores: for each matrix those of its weights, or its blocks, as `pattern.pool` gives them.
-        sparsity: the share to prune now, on the way to the last.
+        sparsity: the share to prune now, on the way to the last. Of all matrices together, each keeps its best weight or block.
         zeros: True for each weight that is to stay zero, where a matrix has some.
-        Raises CompressionError where nothing would be left of a matrix.
+        Raises CompressionError where nothing would be left of a matrix that is not zero already.
         """
         alive = {name: self.pattern.pool((~zero).float()) > 0 for name, zero in zeros.items()}
         ranks = {
@@ -67,19 +83,27 @@ class Selection:
         if self.scope == "local":
             lowest = {name: _lowest(rank, sparsity) for name, rank in ranks.items()}
         else:
-            together = _lowest(torch.cat([rank.flatten() for rank in ranks.values()]), sparsity)
+            together = _lowest(torch.cat([_keep_best(rank).flatten() for rank in ranks.values()]), sparsity)
             parts = together.split([rank.numel() for rank in ranks.values()])
             lowest = {name: part.view(rank.shape) for (name, rank), part in zip(ranks.items(), parts, strict=True)}
         pruned = {name: self.pattern.spread(units) for name, units in lowest.items()}
         for name, zero in zeros.items():
             pruned[name] = pruned[name] | zero
         for name, mask in pruned.items():
-            if mask.all():
+            if mask.all() and not (name in zeros and zeros[name].all()):
                 raise CompressionError(
                     f"Nothing would be left of {name} at a sparsity of {sparsity:.4g}. Prune less"
                     + (", or with scope = local." if self.scope == "global" else ", or in smaller blocks.")
                 )
         return pruned
+
+
+def _keep_best(ranks: Tensor) -> Tensor:
+    """The best of a matrix without a rank that any other could have; nothing of one that is zero."""
+    best = ranks.flatten().argmax()
+    if ranks.flatten()[best] == -torch.inf:
+        return ranks
+    return ranks.flatten().scatter(0, best, torch.inf).view(ranks.shape)
 
 
 def _lowest(ranks: Tensor, share: float) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from itertools import pairwise
 from pathlib import Path
@@ -346,6 +347,38 @@ def test_limits_may_change(make):
 def test_layers_that_are_not_there(make):
     with pytest.raises(CompressionError, match="layers = 9: the pipeline's encoder has 4 layers"):
         make(layers=[9])
+
+
+def test_a_named_shape_that_can_not_be_made(make, tmp_path):
+    with pytest.raises(CompressionError, match=r"compute = 0\.001: with 2 layers, each of which keeps a head"):
+        make(layers=[2], compute=[0.001])
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("pruning", "compute", "error"),
+    [
+        ({"pattern": "32x32"}, [0.5], "Blocks of 32x32 do not divide 8 rows of q_lin, k_lin and v_lin, which is 8x32"),
+        ({"pattern": "8x32"}, [0.5], "Blocks of 8x32 do not divide 8 columns of out_lin, which is 32x8"),
+        ({"pattern": "8x8"}, [0.5], None),
+        ({"pattern": "32x16"}, [1.0], None),
+        ({"sparsity": 1.5}, [1.0], r"\[pruning\] sparsity = 1\.5: it is the share of weights to prune"),
+        ({"end": 10_000}, [1.0], r"\[pruning\] end = 10000 lies behind the last step of training"),
+    ],
+)
+def test_pruning_that_would_break_a_later_training(pipeline, labelled, trainer, tmp_path, pruning, compute, error):
+    block = {"sparsity": 0.5, "begin": 0, "end": 2, **pruning}
+    with contextlib.nullcontext() if error is None else pytest.raises(CompressionError, match=error):
+        Workshop(
+            tmp_path / "out",
+            pipeline,
+            labelled,
+            Settings.from_block({"layers": [2], "compute": compute}),
+            train=trainer,
+            dev=labelled,
+            config=Config({**STEPS, "pruning": block}),
+        )
+    assert (tmp_path / "out").exists() == (error is None)
 
 
 def test_a_corpus_that_gives_no_score(make, nlp, pipeline, tmp_path):
