@@ -1,6 +1,6 @@
 """The encoder in int8 beside other engines: words per second on the same batches, and how near each stays to float32.
 
-What is not installed is left out: pip install torchao onnxruntime onnx onnxscript openvino nncf
+What is not installed is left out: pip install "spacy-distil[engines]" brings all.
 """
 
 from __future__ import annotations
@@ -35,6 +35,12 @@ from spacy_distil.evaluation.contenders import make_batches, pad
 Encoder = Callable[[Tensor, Tensor], Any]
 Run = Callable[[Batch], Tensor]
 INPUTS = ("input_ids", "attention_mask")
+ENGINES = {
+    "torchao": ("torchao",),
+    "ONNX Runtime": ("onnx", "onnxruntime", "onnxscript"),
+    "OpenVINO": ("nncf", "onnx", "onnxscript", "openvino"),
+}
+"""Each engine and the packages that it needs."""
 
 
 def main(
@@ -45,6 +51,9 @@ def main(
     texts: Annotated[int, typer.Option(help="Texts to encode; as many again calibrate what is static")] = 1000,
     rounds: Annotated[int, typer.Option(help="Rounds, in turn; the median counts")] = 5,
 ) -> None:
+    for engine in ENGINES:
+        if missing := missing_packages(engine):
+            msg.warn(f"{engine} is left out: {', '.join(missing)} not installed", "pip install 'spacy-distil[engines]'")
     shim = get_shim(DistilBert(checkpoint, precision="float32"))
     shim.initialize()
     nlp = spacy.blank("en")
@@ -87,14 +96,18 @@ def contenders(shim: Any, folder: Path, docs: Sequence[Any], calibration: Sequen
     for name, seen in (("dynamic", None), ("static", shim.calibration)):
         yield f"spacy-distil, int8 {name}", packed(InferencePlan(encoder, dtype, int8_products(seen, dtype)))
     yield "transformers, float32", padded(transformers_model(folder))
-    if find_spec("torchao"):
+    if not missing_packages("torchao"):
         yield "torchao, int8 dynamic", padded(torchao_model(folder))
-    if find_spec("onnxruntime") and find_spec("onnx"):
+    if not missing_packages("ONNX Runtime"):
         yield "ONNX Runtime, float32", padded(onnx_model(folder, int8=False))
         yield "ONNX Runtime, int8 dynamic", padded(onnx_model(folder, int8=True))
-    if find_spec("openvino") and find_spec("nncf"):
+    if not missing_packages("OpenVINO"):
         yield "OpenVINO, float32", padded(openvino_model(folder, None))
         yield "OpenVINO, int8 static", padded(openvino_model(folder, calibration))
+
+
+def missing_packages(engine: str) -> list[str]:
+    return [package for package in ENGINES[engine] if find_spec(package) is None]
 
 
 def packed(plan: InferencePlan) -> Run:
