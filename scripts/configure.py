@@ -31,9 +31,10 @@ def configure(
     block: Annotated[Path, typer.Option(help="What is added to that, [distillation] among it")] = Path(
         "configs/distillation.cfg"
     ),
-    trained: Annotated[
-        str, typer.Option(help="Where the trained teacher will be: its encoder is that student's start")
-    ] = "",
+    trained: Annotated[str, typer.Option(help="Where the trained teacher will be")] = "",
+    inherit: Annotated[
+        bool, typer.Option(help="That student starts from the trained teacher's encoder, or from the checkpoint")
+    ] = True,
 ) -> None:
     config = load_config(base)
     encoder = find_encoder(config["components"])
@@ -51,7 +52,8 @@ def configure(
         encoder["layers"] = choose_layers(n_layers) if layers == AUTO else [int(layer) for layer in layers.split(",")]
     write(student, config)
     if distilled is not None:
-        encoder.update(name=trained, sha256=None)
+        if inherit:
+            encoder.update(name=trained, sha256=None)
         config = Config(config).merge(load_config(block))
         config["distillation"]["teacher"] = trained
         write(distilled, config)

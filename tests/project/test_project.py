@@ -152,6 +152,25 @@ def test_the_student_with_a_teacher_has_the_config_of_the_one_without_but_starts
 
 
 @pytest.mark.weights
+def test_what_is_pruned_starts_from_the_checkpoint(project: dict[str, Any], tmp_path: Path) -> None:
+    paths = [tmp_path / f"{role}.cfg" for role in ("teacher", "student", "pruned")]
+    import_script("configure").configure(
+        ROOT / "configs" / "banking77.cfg",
+        *paths[:2],
+        project["vars"]["teacher"],
+        layers="all",
+        distilled=paths[2],
+        block=ROOT / "configs" / "pruning.cfg",
+        trained="teacher",
+        inherit=False,
+    )
+    student, pruned = (load_config(path) for path in paths[1:])
+    assert pruned["components"] == student["components"]
+    assert pruned["distillation"]["teacher"] == "teacher"
+    assert pruned["pruning"]["end"] < project["vars"]["steps_prune_banking77"]
+
+
+@pytest.mark.weights
 def test_student_of_the_default_teacher_has_half_of_its_layers(project: dict[str, Any], tmp_path: Path) -> None:
     configure = import_script("configure").configure
     paths = tmp_path / "new" / "teacher.cfg", tmp_path / "new" / "student.cfg"

@@ -18,8 +18,8 @@ BLOCK = "pruning"
 DOCUMENTED = """[pruning]
 # The share of the weights that are zero in the end, at least 0 and less than 1. null: what the pattern says.
 sparsity = 0.9
-# magnitude: the smallest go. movement: what training moves towards zero goes (Sanh et al. 2020), for long trainings that start
-# from a checkpoint which has not learnt its task: what has learnt it moves nowhere.
+# magnitude: the smallest go. movement: what training moves towards zero goes (Sanh et al. 2020), for nearly all weights and for
+# trainings that start from a checkpoint which has not learnt its task: what has learnt it moves nowhere.
 method = "magnitude"
 # local: the same share of each matrix. global: of all together, however unlike their weights are.
 scope = "local"
@@ -36,7 +36,8 @@ begin = 200
 end = 1500
 every = 10
 
-# What learns the scores of movement. {"@optimizers": "SGD.v1"} sums movements up as they are; Adam counts each step alike.
+# What learns the scores of movement. Adam counts each step alike; {"@optimizers": "SGD.v1"} sums movements up as they are, so that
+# large weights go first, which a pipeline gets over slowly.
 [pruning.scores]
 @optimizers = "Adam.v1"
 learn_rate = 0.01
