@@ -36,7 +36,7 @@ begin = 200
 end = 1500
 every = 10
 
-# What learns the scores of movement. Adam counts each step alike; {"@optimizers": "SGD.v1"} sums movements up as they are, so that
+# What learns the scores of movement. Adam counts each step alike; {"@optimizers": "SGD.v1"} sums movements up as they are:
 # large weights go first, which a pipeline gets over slowly.
 [pruning.scores]
 @optimizers = "Adam.v1"
