@@ -78,6 +78,7 @@ def test_spacy_train_prunes_by_nothing_but_a_config(distilbert_folder, corpus, t
     assert sparsity(tmp_path / "out" / "model-best") == SHARE
     assert sparsity(tmp_path / "out" / "model-last") == SHARE
     nlp = spacy.load(tmp_path / "out" / "model-last")
+    assert nlp.meta["requirements"] == ["spacy-distil>=0.2.0"]
     assert nlp.evaluate.__func__ is Language.evaluate  # type: ignore[attr-defined]
     assert type(nlp.get_pipe("tok2vec").shim.zeros) is Zeros  # type: ignore[attr-defined]
 

@@ -11,9 +11,11 @@ from spacy.util import logger
 
 from spacy_distil.compression.encoders import find_encoders
 from spacy_distil.compression.errors import CompressionError
+from spacy_distil.compression.requirements import require_format
 from spacy_distil.compression.sparsity.evaluation import PruningEvaluation
 from spacy_distil.compression.sparsity.pruner import Pruner
 from spacy_distil.compression.sparsity.settings import BLOCK, Settings
+from spacy_distil.encoder.checkpoint import SPARSE_FORMAT
 
 CALLBACK = "spacy-distil.attach_pruning.v1"
 
@@ -65,6 +67,7 @@ def attach(nlp: Language) -> None:
     pruners = {name: Pruner(encoders[name], settings, name) for name in chosen}
     for name, pruner in pruners.items():
         encoders[name].zeros = pruner
+    require_format(nlp, SPARSE_FORMAT)
     nlp.evaluate = PruningEvaluation(nlp, nlp.evaluate, list(pruners.values()))  # type: ignore[method-assign,assignment]
     logger.info("Pruning %s to a sparsity of %s.", ", ".join(pruners), settings.selection.sparsity)
 
