@@ -48,6 +48,7 @@ from spacy_distil.compression.search.shapes import Shape, depth_of, even_parts, 
 from spacy_distil.compression.search.strategy import make_grid
 from spacy_distil.compression.search.trial import FILE, Cost, Trial
 from spacy_distil.compression.slim import cut, measure_sample, slim
+from spacy_distil.compression.sparsity.attach import CALLBACK as PRUNING_CALLBACK
 from spacy_distil.compression.sparsity.attach import check_length
 from spacy_distil.compression.sparsity.settings import BLOCK as PRUNING
 from spacy_distil.compression.sparsity.settings import Settings as PruningSettings
@@ -141,9 +142,10 @@ class Workshop:
             shutil.rmtree(left)
 
     def _check_pruning(self, encoders: Mapping[str, DistilBertShim]) -> None:
-        """Find out now what would break a training, the first or one after it."""
+        """Find out now what would break a training, the first or one after it. A block without its callback prunes nothing."""
         config = make_retraining_config(self.whole, pipeline=self.pipeline, teacher=self.pipeline).merge(self.config)
-        if PRUNING not in config:
+        callback = config["training"]["before_update"] or {}
+        if PRUNING not in config or callback.get("@callbacks") != PRUNING_CALLBACK:
             return
         config = config.interpolate()
         pruning = PruningSettings.from_block(config[PRUNING])

@@ -368,17 +368,19 @@ def test_a_named_shape_that_can_not_be_made(make, tmp_path):
 )
 def test_pruning_that_would_break_a_later_training(pipeline, labelled, trainer, tmp_path, pruning, compute, error):
     block = {"sparsity": 0.5, "begin": 0, "end": 2, **pruning}
+    callback = {"@callbacks": "spacy-distil.attach_pruning.v1"}
+
+    def start(folder: Path, training: dict[str, Any]) -> None:
+        settings = Settings.from_block({"layers": [2], "compute": compute})
+        config = Config({"training": training, "pruning": block})
+        Workshop(folder, pipeline, labelled, settings, train=trainer, dev=labelled, config=config)
+
     with contextlib.nullcontext() if error is None else pytest.raises(CompressionError, match=error):
-        Workshop(
-            tmp_path / "out",
-            pipeline,
-            labelled,
-            Settings.from_block({"layers": [2], "compute": compute}),
-            train=trainer,
-            dev=labelled,
-            config=Config({**STEPS, "pruning": block}),
-        )
+        start(tmp_path / "out", {**STEPS["training"], "before_update": callback})
     assert (tmp_path / "out").exists() == (error is None)
+    start(
+        tmp_path / "not pruned", STEPS["training"]
+    )  # a block alone, as in the config of a pipeline that was pruned once
 
 
 def test_a_corpus_that_gives_no_score(make, nlp, pipeline, tmp_path):
